@@ -1,0 +1,74 @@
+"""The joint between the tracker and a segmentation network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """An encoded frame, ready to read the memory.
+
+    ``key [C_k, h, w]``; ``address [C_a, h·w]`` is the query side of the similarity as an inner product;
+    ``features`` belongs to the backbone alone.
+    """
+
+    key: Tensor
+    address: Tensor
+    features: Any
+    shrinkage: Tensor | None = None
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """``(h, w)`` at the backbone's stride."""
+        return self.key.shape[-2], self.key.shape[-1]
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One frame as it is stored: index ``t``, key, value, and the objects that the value speaks of.
+
+    ``key [G, C_k, h, w]`` and ``address [G, C_a, h·w]`` (memory side of the similarity) with G = 1 where all objects share a key
+    (XMem, STCN) and G = O where every object has its own (MiVOS, QDMN); ``value [O, C_v, h, w]``;
+    ``quality [O]`` where the backbone predicts one.
+    """
+
+    t: int
+    key: Tensor
+    address: Tensor
+    value: Tensor
+    objects: tuple[int, ...]
+    quality: Tensor | None = None
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """A segmentation network without memory of its own.
+
+    Images are ``float32 [3, H, W]``, ImageNet-normalised, H and W multiples of ``stride``. The recurrent
+    state is a tensor ``[O, ...]`` with one row per object, or ``None`` for networks without one.
+    """
+
+    stride: int
+    top_k: int | None
+
+    def encode(self, image: Tensor, state: Tensor | None = None) -> Query:
+        """Encode a frame once, whatever the number of objects."""
+        ...
+
+    def initial_state(self, objects: int, grid: tuple[int, int]) -> Tensor | None:
+        """State of ``objects`` new objects."""
+        ...
+
+    def decode(self, query: Query, readout: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """``readout [O, C_v, h, w]`` gives object logits ``[O, H, W]`` and the state of an ordinary frame."""
+        ...
+
+    def memorise(
+        self, t: int, query: Query, image: Tensor, prob: Tensor, objects: tuple[int, ...], state: Tensor | None, deep: bool
+    ) -> tuple[Entry, Tensor | None]:
+        """Encode the soft masks ``prob [O, H, W]`` into an entry; ``deep`` also updates the state from it."""
+        ...
