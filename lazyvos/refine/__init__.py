@@ -1,0 +1,7 @@
+"""Clicks become masks."""
+
+from lazyvos.refine.base import Refiner
+from lazyvos.refine.clicknet import ClickNet
+from lazyvos.refine.tiny import TinyRefiner
+
+__all__ = ["ClickNet", "Refiner", "TinyRefiner"]

@@ -1,0 +1,169 @@
+"""The training loop: prefetched batches, one cosine, weight average, checkpoints, exact resume, CSV log."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import math
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lazyvos.training.config import TrainConfig
+from lazyvos.types import InputError
+
+
+class Task(Protocol):
+    """What is trained: where batches come from and what they cost."""
+
+    def batch(self, step: int) -> Any:
+        """The data of one step, a function of the step number alone; runs in a background thread."""
+        ...
+
+    def loss(self, net: nn.Module, batch: Any, step: int) -> tuple[Tensor, dict[str, float]]:
+        """The loss to minimise and the numbers to log."""
+        ...
+
+
+def rate_at(config: TrainConfig, step: int) -> float:
+    """Learning-rate factor: linear warm-up, then one cosine down to ``final_rate``."""
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    done = (step - config.warmup) / max(1, config.steps - config.warmup)
+    return config.final_rate + (1 - config.final_rate) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def _optimiser(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    trunk = getattr(net, "key_encoder", None)
+    slow: set[int] = set()
+    if trunk is not None and hasattr(trunk, "features"):
+        for index, layer in enumerate(trunk.features):
+            if index < config.frozen:
+                layer.requires_grad_(False)
+        slow = {id(p) for p in trunk.features.parameters()}
+    groups = [
+        {"params": [p for p in net.parameters() if p.requires_grad and id(p) not in slow], "scale": 1.0},
+        {"params": [p for p in net.parameters() if p.requires_grad and id(p) in slow], "scale": config.encoder_rate},
+    ]
+    return torch.optim.AdamW(
+        [g for g in groups if g["params"]], lr=config.rate, betas=config.betas, weight_decay=config.weight_decay
+    )
+
+
+def _save(path: Path, state: dict[str, Any]) -> None:
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+def fit(
+    net: nn.Module,
+    task: Task,
+    config: TrainConfig,
+    out: str | Path,
+    *,
+    resume: bool = True,
+    save_every: int = 200,
+    snapshot_every: int = 0,
+    progress: bool = True,
+    on_save: Callable[[int, dict[str, Tensor]], None] | None = None,
+) -> dict[str, Tensor]:
+    """Train ``net`` and return its averaged weights (fp32 state dict).
+
+    ``out`` receives ``last.pt`` (everything an exact resume needs), ``average.pt`` (weights), ``log.csv``, and
+    ``average-<step>.pt`` every ``snapshot_every`` steps. With ``resume`` a run continues from ``last.pt`` and
+    gives the same weights as one that was never stopped.
+
+    Raises :class:`InputError` when ``last.pt`` belongs to another configuration, and ``RuntimeError`` when the
+    loss is no longer finite.
+    """
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    optimiser = _optimiser(net, config)
+    average = copy.deepcopy(net.state_dict())
+    start, last = 0, folder / "last.pt"
+    if resume and last.exists():
+        state = torch.load(last, weights_only=True)
+        if state["config"] != repr(config):
+            raise InputError(f"{last} was written by another configuration; use another folder or resume=False")
+        net.load_state_dict(state["net"])
+        optimiser.load_state_dict(state["optimiser"])
+        average, start = state["average"], state["step"]
+    log_path = folder / "log.csv"
+    rows = _kept_rows(log_path, start)
+    net.train()
+
+    def save(step: int) -> None:
+        state = {"config": repr(config), "net": net.state_dict(), "optimiser": optimiser.state_dict()}
+        _save(last, {**state, "average": average, "step": step})
+        _save(folder / "average.pt", average)
+        if snapshot_every and step % snapshot_every == 0:
+            _save(folder / f"average-{step}.pt", average)
+        _write_rows(log_path, rows)
+        if on_save is not None:
+            on_save(step, average)
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(1) as pool, tqdm(
+        total=config.steps, initial=start, desc="train", unit="step", disable=not progress
+    ) as bar:
+        queue = [pool.submit(task.batch, s) for s in range(start, min(start + 3, config.steps))]
+        for step in range(start, config.steps):
+            batch = queue.pop(0).result()
+            if step + 3 < config.steps:
+                queue.append(pool.submit(task.batch, step + 3))
+            factor = rate_at(config, step)
+            for group in optimiser.param_groups:
+                group["lr"] = config.rate * factor * group["scale"]
+            with torch.autocast("cpu" if not _on_gpu(net) else "cuda", torch.bfloat16, enabled=config.bf16):
+                loss, numbers = task.loss(net, batch, step)
+            if not torch.isfinite(loss):
+                raise RuntimeError(f"loss is {loss.item()} at step {step}; lower the learning rate ({config.rate})")
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_([p for p in net.parameters() if p.grad is not None], config.clip)
+            optimiser.step()
+            decay = min(config.average, (step + 1) / (step + 10))
+            with torch.no_grad():
+                for key, value in net.state_dict().items():
+                    if value.dtype.is_floating_point:
+                        average[key].lerp_(value, 1 - decay)
+                    else:
+                        average[key].copy_(value)
+            seconds = time.perf_counter() - began
+            rows.append({"step": step, "loss": loss.item(), **numbers, "rate": factor, "seconds": round(seconds, 2)})
+            bar.update()
+            if step % 10 == 0:
+                recent = rows[-50:]
+                bar.set_postfix(loss=f"{sum(r['loss'] for r in recent) / len(recent):.3f}", refresh=False)
+            if (step + 1) % save_every == 0 or step + 1 == config.steps:
+                save(step + 1)
+    return average
+
+
+def _on_gpu(net: nn.Module) -> bool:
+    return next(net.parameters()).is_cuda
+
+
+def _kept_rows(path: Path, start: int) -> list[dict[str, Any]]:
+    if not path.exists() or start == 0:
+        return []
+    with path.open(newline="") as file:
+        rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+    return [row for row in rows if row["step"] < start]
+
+
+def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    partial = path.with_suffix(".partial")
+    with partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[-1]), extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(partial, path)

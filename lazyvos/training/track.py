@@ -1,0 +1,46 @@
+"""Training the tracker: batches of clips and their loss."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lazyvos.backbones.xmem import XMem
+from lazyvos.training.clips import ClipMaker, ClipSpec
+from lazyvos.training.config import TrainConfig
+from lazyvos.training.step import clip_loss
+
+MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
+STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+
+
+class TrackTask:
+    """Clips to be tracked from their first mask (:class:`lazyvos.training.loop.Task`)."""
+
+    def __init__(self, maker: ClipMaker, config: TrainConfig) -> None:
+        self.maker, self.config = maker, config
+
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """``frames uint8 [B, T, S, S, 3]``, ``labels uint8 [B, T, S, S]`` and the number of objects."""
+        phase = self.config.phase_at(step)
+        rng = np.random.default_rng((self.config.seed, step))
+        objects = 2 if rng.random() < self.config.two_objects else 1
+        spec = ClipSpec(phase.side, phase.frames, objects, phase.max_gap, phase.video_share)
+        clips = [self.maker.draw((self.config.seed, step, i), spec) for i in range(phase.batch)]
+        return np.stack([c.frames for c in clips]), np.stack([c.labels for c in clips]), objects
+
+    def loss(self, net: nn.Module, batch: tuple[np.ndarray, np.ndarray, int], step: int) -> tuple[Tensor, dict[str, float]]:
+        """Cross-entropy on the hardest pixels plus dice, mean over the predicted frames."""
+        assert isinstance(net, XMem)
+        device = next(net.parameters()).device
+        frames, labels, objects = batch
+        size, length = frames.shape[0], frames.shape[1]
+        flat = torch.from_numpy(frames).to(device).flatten(0, 1).permute(0, 3, 1, 2).float() / 255
+        flat = ((flat - MEAN.to(device)) / STD.to(device)).contiguous(memory_format=torch.channels_last)
+        images = flat.view(size, length, *flat.shape[1:])
+        share = max(self.config.hard_share, 1 - (1 - self.config.hard_share) * step / max(1, self.config.hard_steps))
+        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
+        truth = torch.from_numpy(labels).to(device).long()
+        result = clip_loss(net, images, truth, objects, share=share, deep=self.config.deep, generator=generator)
+        return result.total, {"cross_entropy": result.cross_entropy, "dice": result.dice}
