@@ -1,0 +1,410 @@
+"""The tracker: predict, correct, commit, once per frame."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lazyvos.backbones.base import Backbone, Query
+from lazyvos.backbones.layers import aggregate
+from lazyvos.geometry import Geometry
+from lazyvos.interact.base import Policy, User
+from lazyvos.interact.policies import Never
+from lazyvos.interact.pseudo import pseudo_click
+from lazyvos.memory.base import Memory, Want
+from lazyvos.refine.base import Refiner
+from lazyvos.types import Action, Click, Correction, Decision, InputError, Prediction, Request, Step
+from lazyvos.uncertainty.base import Uncertainty
+from lazyvos.uncertainty.entropy import Entropy
+
+
+@dataclass(eq=False)
+class _Pending:
+    """The frame at hand: encoded and predicted, not yet committed."""
+
+    frame: np.ndarray
+    image: Tensor
+    query: Query
+    original: Prediction
+    prob: Tensor  # [1 + O, h, w] at network size
+    moved: Tensor | None  # recurrent state after an ordinary frame
+    current: Prediction
+    stack: Tensor | None = None  # corrected masks [O, H, W]
+    corrections: dict[int, Correction] = field(default_factory=dict)
+
+
+class Tracker:
+    """Keeps objects segmented frame by frame.
+
+    The three verbs are :meth:`predict` (encode, read, decode, score; nothing is written), :meth:`correct` (refine the
+    current frame, as often as wanted) and :meth:`commit` (offer the frame to the memory, advance the state).
+    :meth:`step` is the three in a row, :meth:`track` a step per frame for as long as the source lasts. Nothing
+    grows with the number of frames.
+
+    Parameters
+    ----------
+    backbone: the segmentation network.
+    memory: which frames are kept and how they are read.
+    uncertainty: map and score per object; default the normalised entropy.
+    policy: when to correct itself and when to ask; default never.
+    refiner: turns clicks into masks; needed for clicks and pseudo-corrections.
+    size: short side in pixels at which the network runs; ``None`` keeps the frame's own size.
+    device, precision: ``"cpu"``/``"cuda"``; ``"fp32"`` or ``"bf16"``/``"fp16"`` autocast for encoders and decoder (similarities stay in
+    fp32).
+    idu_deep_update: also update the recurrent state deeply on frames stored only because a person corrected them.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        memory: Memory,
+        *,
+        uncertainty: Uncertainty | None = None,
+        policy: Policy | None = None,
+        refiner: Refiner | None = None,
+        size: int | None = 480,
+        device: str | torch.device = "cpu",
+        precision: str = "fp32",
+        idu_deep_update: bool = False,
+    ) -> None:
+        if precision not in ("fp32", "bf16", "fp16"):
+            raise InputError(f"precision {precision!r} is unknown; choose fp32, bf16 or fp16")
+        if size is not None and size < backbone.stride:
+            raise InputError(f"size {size} is below the backbone's stride {backbone.stride}; 240 or 480 are usual")
+        self.backbone, self.memory = backbone, memory
+        self.uncertainty = uncertainty or Entropy()
+        self.policy: Policy = policy or Never()
+        self.refiner = refiner
+        self.size, self.device, self.idu_deep_update = size, torch.device(device), idu_deep_update
+        self._dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        self.t = -1
+        self.objects: tuple[int, ...] = ()
+        self._clock = -1
+        self._state: Tensor | None = None
+        self._scores: dict[int, float] = {}
+        self._geometry: Geometry | None = None
+        self._pending: _Pending | None = None
+
+    # predict
+
+    @torch.inference_mode()
+    def predict(self, frame: np.ndarray) -> Prediction:
+        """Segment the next frame (``uint8 [H, W, 3]`` RGB). Nothing is written to the memory.
+
+        Before the first object is given the prediction is all background.
+
+        Raises :class:`InputError` for a wrong frame and ``RuntimeError`` when the last frame was not committed.
+        """
+        if self._pending is not None:
+            raise RuntimeError(f"frame {self.t} is not committed; call commit() before the next predict()")
+        geometry = self._fit(frame)
+        self.t += 1
+        self._clock += 1
+        image = geometry.image(frame, self.device)
+        with self._autocast():
+            query = self.backbone.encode(image, self._state)
+        moved = self._state
+        if self.objects:
+            readout = self.memory.read(query, self.objects, self.backbone.top_k)
+            with self._autocast():
+                logits, moved = self.backbone.decode(query, readout.value, self._state)
+            prob = aggregate(torch.sigmoid(logits.float()), 0)[1]
+        else:
+            prob = torch.ones(1, *image.shape[-2:], device=self.device)
+        original = self._scored(geometry.probabilities(prob), self.objects)
+        self._pending = _Pending(frame, image, query, original, prob, moved, original)
+        return original
+
+    def _fit(self, frame: np.ndarray) -> Geometry:
+        if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            shape = getattr(frame, "shape", None)
+            raise InputError(f"frame {self.t + 1} must be uint8 [H, W, 3] RGB, not {getattr(frame, 'dtype', type(frame))} {shape}")
+        if self._geometry is None:
+            self._geometry = Geometry.of((frame.shape[0], frame.shape[1]), self.size, self.backbone.stride)
+        if self._geometry.frame != frame.shape[:2]:
+            raise InputError(
+                f"frame {self.t + 1} is {frame.shape[1]}x{frame.shape[0]}, earlier frames were "
+                f"{self._geometry.frame[1]}x{self._geometry.frame[0]}; start a new tracker for another size"
+            )
+        return self._geometry
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None)
+
+    def _scored(self, prob: Tensor, objects: tuple[int, ...]) -> Prediction:
+        labels = _label_map(prob, objects)
+        doubt = self.uncertainty(prob, labels, objects)
+        deltas = {o: s - self._scores[o] if o in self._scores else None for o, s in doubt.scores.items()}
+        return Prediction(self.t, labels, prob, objects, doubt.map, doubt.scores, deltas)
+
+    # correct
+
+    @torch.inference_mode()
+    def correct(
+        self, clicks: Sequence[Click] | None = None, mask: np.ndarray | None = None, *, kind: str = "user"
+    ) -> Prediction:
+        """Refine the current frame and return its new prediction.
+
+        The clicks (or the mask) given for an object replace what was given for it before on this frame; other
+        objects keep their state. Unknown object ids become new objects.
+
+        Parameters
+        ----------
+        clicks: all clicks of the objects concerned, in pixels of the frame.
+        mask: ``uint8 [H, W]`` of object ids; every id that occurs is taken as given.
+
+        Raises :class:`InputError` for clicks outside the frame, a mask of another size, or clicks without a refiner.
+        """
+        pending = self._current()
+        size = pending.original.size
+        given: dict[int, tuple[Tensor, Correction]] = {}
+        if mask is not None:
+            for identity, plane in _planes(mask, size).items():
+                given[identity] = plane.to(self.device), Correction(self.t, identity, "mask")
+        if clicks:
+            for click in clicks:
+                click.check_inside(size)
+            if self.refiner is None:
+                raise InputError("clicks need a refiner; build the tracker with one, or give a mask")
+            for identity in dict.fromkeys(click.object for click in clicks):
+                own = tuple(click for click in clicks if click.object == identity)
+                earlier = None
+                if identity in pending.original.objects:
+                    earlier = pending.original.probabilities[1 + pending.original.objects.index(identity)]
+                plane = self.refiner.refine(pending.frame, own, earlier)
+                given[identity] = (plane > 0.5).float().to(self.device), Correction(self.t, identity, kind, own)
+        if not given:
+            raise InputError("correct() needs clicks or a mask with at least one object")
+        self._apply(pending, given)
+        return pending.current
+
+    def pseudo_correct(self, objects: Iterable[int]) -> Prediction:
+        """Correct objects without a person: a pseudo-click where the mask is deep and certain (thesis, eq. 6.4)."""
+        pending = self._current()
+        clicks = []
+        for identity in objects:
+            at = pseudo_click(pending.original.labels == identity, pending.original.entropy)
+            if at is not None:
+                clicks.append(Click(float(at[1]), float(at[0]), identity))
+        return self.correct(clicks, kind="pseudo") if clicks else pending.current
+
+    @torch.inference_mode()
+    def revert(self) -> Prediction:
+        """Take back every correction of the current frame."""
+        pending = self._current()
+        pending.stack, pending.corrections, pending.current = None, {}, pending.original
+        return pending.current
+
+    def _current(self) -> _Pending:
+        if self._pending is None:
+            raise RuntimeError("there is no frame at hand; call predict() first")
+        return self._pending
+
+    def _apply(self, pending: _Pending, given: Mapping[int, tuple[Tensor, Correction]]) -> None:
+        """Objects keep their own binary mask, corrected ones get the new one; soft aggregation joins them."""
+        objects = pending.current.objects + tuple(o for o in given if o not in pending.current.objects)
+        height, width = pending.original.size
+        stack = torch.zeros(len(objects), height, width, device=self.device)
+        labels = torch.from_numpy(pending.original.labels).to(self.device)
+        for channel, identity in enumerate(objects):
+            if identity in given:
+                stack[channel] = given[identity][0]
+            elif identity in pending.corrections and pending.stack is not None:
+                stack[channel] = pending.stack[pending.current.objects.index(identity)]
+            else:
+                stack[channel] = (labels == identity).float()
+        pending.stack = stack
+        pending.corrections |= {identity: correction for identity, (_, correction) in given.items()}
+        prob = aggregate(stack, 0)[1]
+        pending.current = replace(
+            pending.original, labels=_label_map(prob, objects), probabilities=prob, objects=objects,
+            refined=tuple(o for o in objects if o in pending.corrections),
+        )  # fmt: skip
+
+    # commit
+
+    @torch.inference_mode()
+    def commit(self) -> Decision:
+        """Write the frame: offer it to the memory (or refuse it), advance the recurrent state."""
+        pending = self._current()
+        objects = pending.current.objects
+        new = tuple(o for o in objects if o not in self.objects)
+        kinds = {c.kind for c in pending.corrections.values()}
+        admitted = self.policy.admits(pending.original) if self.objects else True
+        if "pseudo" in kinds:
+            admitted = self.policy.pseudo_idu
+        person = bool(kinds & {"user", "mask"})
+        if person:
+            admitted = self.policy.user_idu or bool(new)
+        before, moved = self._extended(self._state, len(new), pending), self._extended(pending.moved, len(new), pending)
+        if not objects:
+            decision = Decision(self.t, False, "no object")
+        elif not admitted:
+            self._clock -= 1
+            decision, self._state = Decision(self.t, False, "uncertain"), moved
+        else:
+            decision, self._state = self._store(pending, objects, before, moved, bool(new), person)
+        self.objects = objects
+        if self.t > 0:
+            self._scores = dict(pending.original.scores)
+        self._pending = None
+        return decision
+
+    def _extended(self, state: Tensor | None, new: int, pending: _Pending) -> Tensor | None:
+        if not new:
+            return state
+        fresh = self.backbone.initial_state(new, pending.query.grid)
+        return fresh if state is None or fresh is None else torch.cat([state, fresh])
+
+    def _store(
+        self, pending: _Pending, objects: tuple[int, ...], before: Tensor | None, moved: Tensor | None, new: bool, person: bool
+    ) -> tuple[Decision, Tensor | None]:
+        want = self.memory.wants(self._clock)
+        if want is Want.NO and not new and not person:
+            return Decision(self.t, False, "interval"), moved
+        prob = pending.prob
+        if pending.stack is not None:
+            assert self._geometry is not None
+            prob = aggregate(self._geometry.masks(pending.stack), 0)[1]
+        deep = new or want is Want.REGULAR or (person and self.idu_deep_update)
+        with self._autocast():
+            entry, deepened = self.backbone.memorise(
+                self.t, pending.query, pending.image, prob[1:], objects, before, deep
+            )
+        if new:
+            decision = self.memory.pin(entry, self._clock)
+        else:
+            decision = self.memory.offer(entry, self._clock, force=person)
+        return decision, deepened if deep else moved
+
+    # the loop
+
+    def wishes(self) -> dict[int, Action]:
+        """What the policy wants for each object of the current, uncorrected prediction."""
+        pending = self._current()
+        return self.policy.decide(pending.original) if pending.original.objects else {}
+
+    def requests(self) -> tuple[Request, ...]:
+        """The requests that the policy makes on the current frame."""
+        original = self._current().original
+        asked = [o for o, action in self.wishes().items() if action is Action.ASK]
+        return tuple(
+            Request(self.t, o, original.scores[o], original.deltas[o], _most_uncertain(original, o)) for o in asked
+        )
+
+    def step(self, frame: np.ndarray, user: User | None = None) -> Step:
+        """Predict, let the policy correct or ask, commit."""
+        began = time.perf_counter()
+        original = self.predict(frame)
+        pending = self._current()
+        requests: tuple[Request, ...] = ()
+        if original.objects:
+            wishes = self.wishes()
+            pseudo = [o for o, action in wishes.items() if action is Action.PSEUDO]
+            if pseudo and self.refiner is not None:
+                self.pseudo_correct(pseudo)
+            requests = self.requests() if user is not None else ()
+            for request in requests:
+                assert user is not None
+                clicks = user.answer(request, frame, pending.current)
+                if clicks:
+                    self.correct(clicks)
+        corrections, current = tuple(pending.corrections.values()), pending.current
+        decision = self.commit()
+        return Step(self.t, current, original, requests, corrections, decision, time.perf_counter() - began)
+
+    def track(
+        self,
+        source: Iterable[np.ndarray],
+        user: User | None = None,
+        *,
+        clicks: Sequence[Click] | None = None,
+        mask: np.ndarray | None = None,
+    ) -> Iterator[Step]:
+        """One :class:`Step` per frame, for ever if the source never ends.
+
+        ``clicks`` or ``mask`` start the objects on the first frame; a tracker that already has objects goes on.
+        """
+        for frame in source:
+            if clicks is not None or mask is not None:
+                began = time.perf_counter()
+                original = self.predict(frame)
+                current = self.correct(clicks, mask)
+                corrections = tuple(self._current().corrections.values())
+                decision = self.commit()
+                clicks = mask = None
+                yield Step(self.t, current, original, (), corrections, decision, time.perf_counter() - began)
+            else:
+                yield self.step(frame, user)
+
+    def drop(self, object_id: int) -> None:
+        """Stop tracking one object; allowed between frames.
+
+        Raises :class:`InputError` when there is no such object.
+        """
+        if object_id not in self.objects:
+            raise InputError(f"object {object_id} is not tracked; tracked are {list(self.objects)}")
+        if self._pending is not None:
+            raise RuntimeError("drop() is allowed between frames; call commit() first")
+        keep = [i for i, o in enumerate(self.objects) if o != object_id]
+        if self._state is not None:
+            self._state = self._state[keep]
+        self.objects = tuple(self.objects[i] for i in keep)
+        self._scores.pop(object_id, None)
+        self.memory.drop(object_id)
+
+    # snapshots
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on after the last committed frame; tensors and plain values only."""
+        if self._pending is not None:
+            raise RuntimeError("a snapshot is taken between frames; call commit() first")
+        return {
+            "t": self.t, "clock": self._clock, "objects": list(self.objects), "scores": dict(self._scores),
+            "frame": None if self._geometry is None else list(self._geometry.frame),
+            "size": self.size, "recurrent": self._state, "memory": self.memory.state(),
+        }  # fmt: skip
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go back to a :meth:`state`; the tracker must be built with the same parts and the same ``size``."""
+        if state["size"] != self.size:
+            raise InputError(f"the snapshot ran at size {state['size']}, this tracker at {self.size}; build it with the same")
+        self.t, self._clock, self.objects = state["t"], state["clock"], tuple(state["objects"])
+        self._scores, self._pending = dict(state["scores"]), None
+        recurrent = state["recurrent"]
+        self._state = None if recurrent is None else recurrent.to(self.device)
+        frame = state["frame"]
+        self._geometry = None if frame is None else Geometry.of((frame[0], frame[1]), self.size, self.backbone.stride)
+        self.memory.load_state(state["memory"])
+
+
+def _label_map(prob: Tensor, objects: tuple[int, ...]) -> np.ndarray:
+    if len(objects) == 1:
+        return (prob[1] > prob[0]).to(torch.uint8).mul_(objects[0]).cpu().numpy()
+    channels = prob.argmax(0)
+    table = torch.tensor((0, *objects), dtype=torch.uint8, device=prob.device)
+    return table[channels].cpu().numpy()
+
+
+def _planes(mask: np.ndarray, size: tuple[int, int]) -> dict[int, Tensor]:
+    """One binary plane ``float32 [H, W]`` per object id of a label map; 255 is void."""
+    if mask.shape != size:
+        raise InputError(f"mask has shape {mask.shape}, the frame {size}; both must be [H, W]")
+    ids = [int(i) for i in np.unique(mask) if 0 < i < 255]
+    if not ids:
+        raise InputError("mask holds no object; ids 1..254 mark objects, 0 is background")
+    return {identity: torch.from_numpy((mask == identity).astype(np.float32)) for identity in ids}
+
+
+def _most_uncertain(prediction: Prediction, identity: int) -> tuple[float, float] | None:
+    weighted = np.where(prediction.labels == identity, prediction.entropy, 0)
+    if not weighted.any():
+        weighted = prediction.entropy
+    row, column = np.unravel_index(int(weighted.argmax()), weighted.shape)
+    return float(column), float(row)
