@@ -15,6 +15,7 @@ from lazyvos.backbones.base import Backbone, Query
 from lazyvos.backbones.layers import aggregate
 from lazyvos.geometry import Geometry
 from lazyvos.interact.base import Policy, User
+from lazyvos.interact.clicks import most_uncertain
 from lazyvos.interact.policies import Never
 from lazyvos.interact.pseudo import pseudo_click
 from lazyvos.memory.base import Memory, Want
@@ -187,11 +188,8 @@ class Tracker:
     def pseudo_correct(self, objects: Iterable[int]) -> Prediction:
         """Correct objects without a person: a pseudo-click where the mask is deep and certain (thesis, eq. 6.4)."""
         pending = self._current()
-        clicks = []
-        for identity in objects:
-            at = pseudo_click(pending.original.labels == identity, pending.original.entropy)
-            if at is not None:
-                clicks.append(Click(float(at[1]), float(at[0]), identity))
+        found = (pseudo_click(pending.original, identity) for identity in objects)
+        clicks = [click for click in found if click is not None]
         return self.correct(clicks, kind="pseudo") if clicks else pending.current
 
     @torch.inference_mode()
@@ -295,7 +293,7 @@ class Tracker:
         original = self._current().original
         asked = [o for o, action in self.wishes().items() if action is Action.ASK]
         return tuple(
-            Request(self.t, o, original.scores[o], original.deltas[o], _most_uncertain(original, o)) for o in asked
+            Request(self.t, o, original.scores[o], original.deltas[o], _where(original, o)) for o in asked
         )
 
     def step(self, frame: np.ndarray, user: User | None = None) -> Step:
@@ -402,9 +400,8 @@ def _planes(mask: np.ndarray, size: tuple[int, int]) -> dict[int, Tensor]:
     return {identity: torch.from_numpy((mask == identity).astype(np.float32)) for identity in ids}
 
 
-def _most_uncertain(prediction: Prediction, identity: int) -> tuple[float, float] | None:
-    weighted = np.where(prediction.labels == identity, prediction.entropy, 0)
-    if not weighted.any():
-        weighted = prediction.entropy
-    row, column = np.unravel_index(int(weighted.argmax()), weighted.shape)
-    return float(column), float(row)
+def _where(prediction: Prediction, identity: int) -> tuple[float, float]:
+    """Where the eye should start: the most uncertain point of the object, of the whole frame if it has no pixel."""
+    region = prediction.labels == identity
+    x, y = most_uncertain(prediction.entropy, region if region.any() else np.ones_like(region)) or (0, 0)
+    return float(x), float(y)

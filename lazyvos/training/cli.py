@@ -94,6 +94,7 @@ def initialise(net: nn.Module, file: Path) -> None:
         net.key_encoder.load_imagenet(state)  # type: ignore[union-attr,operator]
         return
     own = net.state_dict()
+    state = {**{k.removeprefix("decoder."): v for k, v in state.items()}, **state}
     fitting = {k: v.to(own[k].dtype) for k, v in state.items() if k in own and own[k].shape == v.shape}
     if not fitting:
         raise InputError(f"{file} shares no tensor with this network; give MobileNetV2 or lazyvos weights")

@@ -12,6 +12,7 @@ import numpy as np
 
 from lazyvos.training.data import VOID, Still, Video, visible_ids
 
+
 @dataclass(frozen=True)
 class ClipSpec:
     """What one clip looks like: ``frames`` of ``side``×``side`` pixels with up to ``objects`` objects."""

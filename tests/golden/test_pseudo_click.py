@@ -19,7 +19,8 @@ from lazyvos.uncertainty import dilate_mask
 @pytest.fixture(scope="module")
 def golden(load):
     data, arrays = load("pseudo_click")
-    assert data["cases"] and data["negative_clicks"], "the golden file has no case"
+    for block in ("cases", "negative_clicks"):
+        assert data[block], f"the golden file has no {block}"
     return data, arrays
 
 
@@ -52,7 +53,8 @@ def test_negative_clicks(golden):
     for case in data["negative_clicks"]:
         identity = case["obx_passed"]
         assert [list(p) for p in other_centres(labels, identity)] == case["clicks_wh"]
-        assert len(case["labels"]) == len(case["clicks_wh"]) and not any(case["labels"])
+        assert len(case["labels"]) == len(case["clicks_wh"])
+        assert not any(case["labels"])
         if identity:
             clicks = negatives_from_others(labels, identity)
             assert [[c.x, c.y] for c in clicks] == case["clicks_wh"]

@@ -14,7 +14,7 @@ from lazyvos.geometry import Geometry
 from lazyvos.interact.policies import Lazy
 from lazyvos.memory import FifoMemory
 from lazyvos.tracker import Tracker
-from lazyvos.types import Click, InputError
+from lazyvos.types import Action, Click, InputError, Request
 
 SIZE = (60, 88)
 
@@ -143,7 +143,7 @@ def test_clicks_replace_earlier_clicks_of_the_frame_and_revert_takes_all_back():
 def test_a_new_object_in_mid_video_keeps_the_old_one():
     track = tracker()
     clip = frames(8)
-    for step in track.track(clip[:4], mask=disk_mask()):
+    for _ in track.track(clip[:4], mask=disk_mask()):
         pass
     before = track.memory.frames()
     track.predict(clip[4])
@@ -220,9 +220,9 @@ def test_snapshot_goes_on_exactly():
 
 def test_memory_stays_bounded():
     track = tracker()
-    for step in track.track(frames(30), mask=disk_mask()):
-        assert len(track.memory.frames()) <= 4
-    assert step.t == 29
+    counts = [len(track.memory.frames()) for _ in track.track(frames(30), mask=disk_mask())]
+    assert len(counts) == 30
+    assert max(counts) == 4
 
 
 def test_endless_source_is_walked_lazily():
@@ -247,3 +247,36 @@ def test_geometry_round_trip():
     stack[0, 10:40, 20:60] = 1
     back = geometry.probabilities(geometry.masks(stack)) > 0.5
     assert (back != (stack > 0.5)).float().mean() < 0.03
+
+
+def test_step_corrects_itself_and_asks_where_the_policy_says_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("lazyvos.tracker.pseudo_click", lambda prediction, identity: Click(20, 20, identity))
+
+    class Scripted(Lazy):
+        def decide(self, prediction):
+            wish = {2: Action.PSEUDO, 4: Action.ASK}.get(prediction.t, Action.ACCEPT)
+            return dict.fromkeys(prediction.objects, wish)
+
+    class Person:
+        def __init__(self) -> None:
+            self.asked: list[Request] = []
+
+        def answer(self, request, frame, prediction):
+            self.asked.append(request)
+            return [Click(50, 30, request.object)]
+
+    person, track = Person(), tracker(policy=Scripted(), memory=FifoMemory(slots=6, every=2))
+    steps = list(track.track(frames(6), person, mask=disk_mask()))
+    assert [c.kind for step in steps for c in step.corrections] == ["mask", "pseudo", "user"]
+    assert steps[2].decision.reason == "uncertain"
+    assert steps[4].decision.kept
+    (request,) = person.asked
+    assert request.t == 4
+    assert request.object == 1
+    assert request.at is not None
+    assert steps[4].requests == (request,)
+    assert steps[4].prediction.labels[30, 50] == 1
+    assert np.array_equal(steps[4].original.scores[1], steps[4].prediction.scores[1])
+    nobody = list(tracker(policy=Scripted()).track(frames(6), None, mask=disk_mask()))
+    assert nobody[4].requests == ()
+    assert nobody[4].corrections == ()

@@ -74,8 +74,10 @@ def test_entropy_follows_its_definition(p, decimals):
     got = entropy_map(p, decimals)
     logs = torch.where(p > 0, p.clamp_min(1e-300).log(), 0)
     want = -(p * logs).sum(0) / max(math.log(len(p)), 1e-9)
-    assert got.dtype == torch.float32 and got.shape == p.shape[1:]
-    assert float(got.min()) >= 0.0 and float(got.max()) <= 1.0
+    assert got.dtype == torch.float32
+    assert got.shape == p.shape[1:]
+    assert float(got.min()) >= 0.0
+    assert float(got.max()) <= 1.0
     bound = 1e-5 + (0.0 if decimals is None else 0.5 * 10.0**-decimals)
     assert torch.allclose(got.double(), want, rtol=0, atol=bound)
     if decimals is not None:
@@ -155,7 +157,8 @@ def test_a_small_object_is_shifted():
 @given(st.integers(0, 500_000))
 def test_kernel_side_is_even_and_as_large_as_asked(area):
     side = kernel_side(area)
-    assert side % 2 == 0 and side >= 2
+    assert side % 2 == 0
+    assert side >= 2
     assert side == 2 or (side - 2) ** 2 < 0.05 * area + 1e-6 <= (side + 1) ** 2 + 1e-6
 
 
@@ -174,7 +177,8 @@ def test_scores_are_sums_over_regions(mask, normalise, seed):
     size = mask.sum() if normalise == "mask" else region.sum()
     want = values[region].sum(dtype=float) / size if size else 0.0
     scores = masked_scores(values, labels, (3, 7), normalise)
-    assert list(scores) == [3, 7] and scores[3] == 0.0
+    assert list(scores) == [3, 7]
+    assert scores[3] == 0.0
     assert scores[7] == pytest.approx(want, abs=1e-9)
 
 
@@ -183,8 +187,10 @@ def test_entropy_scores_a_frame():
     labels = np.array([0, 4, 9], np.uint8)[p.argmax(0).numpy()]
     entropy = Entropy(dilate=0)
     doubt = entropy(p, labels, (4, 9))
-    assert isinstance(entropy, Uncertainty) and isinstance(doubt, Doubt)
-    assert doubt.map.dtype == np.float32 and doubt.map.shape == labels.shape
+    assert isinstance(entropy, Uncertainty)
+    assert isinstance(doubt, Doubt)
+    assert doubt.map.dtype == np.float32
+    assert doubt.map.shape == labels.shape
     for o in (4, 9):
         assert doubt.scores[o] == pytest.approx(doubt.map[labels == o].mean(dtype=float))
 
@@ -224,7 +230,8 @@ def test_decomposition(members):
     torch.testing.assert_close(parts.mean, members.mean(0))
     torch.testing.assert_close(parts.total.float(), entropy_map(parts.mean, None))
     torch.testing.assert_close(parts.epistemic, parts.total - parts.aleatoric, rtol=0, atol=1e-9)
-    assert float(parts.epistemic.min()) >= 0 and float(parts.total.max()) <= 1
+    assert float(parts.epistemic.min()) >= 0
+    assert float(parts.total.max()) <= 1
     same = decompose([members[0]] * 4)
     torch.testing.assert_close(same.epistemic, torch.zeros_like(same.total), rtol=0, atol=1e-9)
 
