@@ -44,7 +44,8 @@ class Geometry:
         if frame.shape[:2] != self.inner:
             method = cv2.INTER_AREA if frame.shape[0] > height else cv2.INTER_LINEAR
             frame = cv2.resize(frame, (width, height), interpolation=method)
-        x = torch.from_numpy(np.ascontiguousarray(frame)).to(device).permute(2, 0, 1).float().div_(255)
+        frame = np.require(frame, requirements=["C", "W"])
+        x = torch.from_numpy(frame).to(device).permute(2, 0, 1).float().div_(255)
         x = (x - x.new_tensor(MEAN).view(3, 1, 1)) / x.new_tensor(STD).view(3, 1, 1)
         x = F.pad(x, self.pad)
         return x.unsqueeze(0).contiguous(memory_format=torch.channels_last)[0]
