@@ -19,7 +19,7 @@ from lazyvos.types import InputError
 
 MEMORIES = ("fifo", "readmem", "unbounded")
 POLICIES = ("lazy", "never")
-SIZES = {"tiny": 240}
+SIZES = {"tiny": 320}
 
 
 def pick_device(device: str | None = None) -> str:

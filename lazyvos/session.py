@@ -94,7 +94,6 @@ class Session:
         self._asked: dict[int, tuple[Request, float]] = {}
         self._skipped: set[int] = set()
         self._seconds = 0.0
-        self._between: dict[str, Any] = {}
         self._watchers: list[Callable[[Session, str], None]] = []
 
     # What there is to see -----------------------------------------------------------------------------------------
@@ -240,7 +239,7 @@ class Session:
             if self.ended:
                 raise InputError("the clip has ended, there is nothing to go on with; its events are in the session's log")
             write_snapshot(path, {
-                "t": self.t, "tracker": self._between,
+                "t": self.t, "tracker": self.tracker.state(),
                 "log": list(self.journal.events), "history": [tuple(moment) for moment in self.history],
                 "edits": [packed(edit) for edit in self._edits], "undone": [packed(edit) for edit in self._undone],
                 "pseudo": list(self._pseudo), "skipped": sorted(self._skipped),
@@ -265,8 +264,7 @@ class Session:
         frame = next(session._frames, None)
         if frame is None:
             raise InputError(f"{path} stands on frame {t}, but the clip ends before it; give the clip it was made with")
-        session._between = content["tracker"]
-        tracker.load_state(session._between)
+        tracker.load_state(content["tracker"])
         session.t, session.frame = t, frame
         session.journal.events.extend(content["log"])
         session.history.extend(Moment(*moment) for moment in content["history"])
@@ -299,11 +297,10 @@ class Session:
     def _next(self) -> None:
         frame = next(self._frames, None)
         if frame is None:
-            self.ended, self._between = True, {}
+            self.ended = True
             self._note("ended", frames=self.t + 1)
             return
         started = time.perf_counter()
-        self._between = self.tracker.state()  # refers to the memory's tensors, which stay as they are until commit()
         self.t += 1
         self.frame, self.size = frame, self.size or frame.shape[:2]
         self.original = self.prediction = self.tracker.predict(frame)

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from lazyvos.backbones.base import Backbone, Query
 from lazyvos.backbones.layers import aggregate
+from lazyvos.doubt import doubtful_point
 from lazyvos.geometry import Geometry
 from lazyvos.interact.base import Policy, User
-from lazyvos.interact.clicks import most_uncertain
 from lazyvos.interact.policies import Never
 from lazyvos.interact.pseudo import pseudo_click
 from lazyvos.memory.base import Memory, Want
@@ -293,7 +293,7 @@ class Tracker:
         original = self._current().original
         asked = [o for o, action in self.wishes().items() if action is Action.ASK]
         return tuple(
-            Request(self.t, o, original.scores[o], original.deltas[o], _where(original, o)) for o in asked
+            Request(self.t, o, original.scores[o], original.deltas[o], doubtful_point(original, o)) for o in asked
         )
 
     def step(self, frame: np.ndarray, user: User | None = None) -> Step:
@@ -360,11 +360,13 @@ class Tracker:
     # snapshots
 
     def state(self) -> dict[str, Any]:
-        """Everything needed to go on after the last committed frame; tensors and plain values only."""
-        if self._pending is not None:
-            raise RuntimeError("a snapshot is taken between frames; call commit() first")
+        """Everything needed to go on after the last committed frame; tensors and plain values only.
+
+        A frame at hand is not part of it: predict it again after :meth:`load_state`.
+        """
+        ahead = 0 if self._pending is None else 1
         return {
-            "t": self.t, "clock": self._clock, "objects": list(self.objects), "scores": dict(self._scores),
+            "t": self.t - ahead, "clock": self._clock - ahead, "objects": list(self.objects), "scores": dict(self._scores),
             "frame": None if self._geometry is None else list(self._geometry.frame),
             "size": self.size, "recurrent": self._state, "memory": self.memory.state(),
         }  # fmt: skip
@@ -398,10 +400,3 @@ def _planes(mask: np.ndarray, size: tuple[int, int]) -> dict[int, Tensor]:
     if not ids:
         raise InputError("mask holds no object; ids 1..254 mark objects, 0 is background")
     return {identity: torch.from_numpy((mask == identity).astype(np.float32)) for identity in ids}
-
-
-def _where(prediction: Prediction, identity: int) -> tuple[float, float]:
-    """Where the eye should start: the most uncertain point of the object, of the whole frame if it has no pixel."""
-    region = prediction.labels == identity
-    x, y = most_uncertain(prediction.entropy, region if region.any() else np.ones_like(region)) or (0, 0)
-    return float(x), float(y)

@@ -6,7 +6,6 @@ from lazyvos.interact.base import Policy, User
 from lazyvos.interact.clicks import (
     Point,
     distance_field,
-    most_uncertain,
     nearest_to_centroid,
     negatives_from_others,
     object_centre,
@@ -28,7 +27,6 @@ __all__ = [
     "SimulatedUser",
     "User",
     "distance_field",
-    "most_uncertain",
     "nearest_to_centroid",
     "negatives_from_others",
     "object_centre",

@@ -60,12 +60,6 @@ def negatives_from_others(labels: np.ndarray, identity: int) -> tuple[Click, ...
     return tuple(Click(x, y, identity, positive=False) for x, y in other_centres(labels, identity))
 
 
-def most_uncertain(entropy: np.ndarray, region: np.ndarray) -> Point | None:
-    """The pixel of ``region [H, W]`` (non-zero = inside) of highest ``entropy [H, W]``; ``None`` if empty."""
-    inside = _binary(region).view(bool)
-    return first_maximum(np.where(inside, entropy, -np.inf)) if inside.any() else None
-
-
 def _binary(mask: np.ndarray) -> np.ndarray:
     """``uint8`` 0/1, contiguous, of a mask of any type."""
     mask = np.asarray(mask)

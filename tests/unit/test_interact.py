@@ -21,7 +21,6 @@ from lazyvos.interact import (
     SimulatedUser,
     User,
     distance_field,
-    most_uncertain,
     nearest_to_centroid,
     negatives_from_others,
     object_centre,
@@ -108,13 +107,6 @@ def test_negatives_lie_on_the_others(labels, identity):
     assert [labels[c.y, c.x] for c in clicks] == others
     assert all(c.object == identity and not c.positive for c in clicks)
     assert other_centres(labels, identity) == [(c.x, c.y) for c in clicks]
-
-
-def test_most_uncertain_point_lies_in_the_region():
-    entropy = np.array([[0.9, 0.1, 0.3], [0.2, 0.3, 0.0]], np.float32)
-    assert most_uncertain(entropy, np.array([[0, 1, 1], [1, 1, 1]])) == (2, 0)
-    assert most_uncertain(entropy, np.zeros((2, 3))) is None
-    assert most_uncertain(np.zeros((2, 3)), np.array([[0, 0, 0], [0, 1, 1]])) == (1, 1)
 
 
 def test_more_than_one_mask_is_refused():

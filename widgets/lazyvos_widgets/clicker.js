@@ -1,0 +1,589 @@
+// The page's side of lazyvos_widgets.Clicker. Python owns the truth: the current frame (JPEG), its label map and entropy
+// map (PNG) and `state`. Colours, opacity, zoom and the active object live here.
+
+const SHAPES = ["●", "■", "▲", "◆", "★", "⬟", "✚"];
+const HEAT = [[0, 0, 4], [66, 10, 104], [147, 38, 103], [221, 81, 58], [252, 165, 10], [252, 255, 164]];
+const MARKS = { asked: 1, pseudo: 2, clicked: 4, kept: 8 };
+const ICONS = {
+  play: "M4 2l10 6-10 6z", pause: "M3 2h4v12H3zM9 2h4v12H9z", step: "M3 2l8 6-8 6zM11 2h2v12h-2z",
+  undo: "M6.5 2v3C11 5 14 8 14 13c-1.5-2.5-4-4-7.5-4v3L1 7z", redo: "M9.5 2v3C5 5 2 8 2 13c1.5-2.5 4-4 7.5-4v3L15 7z",
+};
+const HELP = "click: this belongs to the object · right or Shift click: this does not · 1–9: pick an object · "
+  + "Z / Shift Z: undo, redo · →: next frame (Shift: ten) · ←: look back · Space: play, pause · N: skip a request · "
+  + "E: entropy · M: masks · Ctrl wheel, + and −: zoom, 0: whole frame, drag: move · Esc: leave";
+
+function make(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value === true) node.setAttribute(name, "");
+    else if (value !== false && value != null) node.setAttribute(name, value);
+  }
+  node.append(...children);
+  return node;
+}
+
+function icon(name) {
+  const holder = make("span");
+  holder.innerHTML = `<svg viewBox="0 0 16 16" width="14" height="14" aria-hidden="true"><path fill="currentColor" d="${ICONS[name]}"/></svg>`;
+  return holder.firstChild;
+}
+
+async function bitmap(bytes, type) {
+  if (!bytes || !bytes.byteLength) return null;
+  const options = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
+  return createImageBitmap(new Blob([bytes], { type }), type === "image/png" ? options : {});
+}
+
+function pixels(image) {
+  const canvas = make("canvas");
+  canvas.width = image.width;
+  canvas.height = image.height;
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.drawImage(image, 0, 0);
+  return context.getImageData(0, 0, image.width, image.height);
+}
+
+function canvasOf(data) {
+  const canvas = make("canvas");
+  canvas.width = data.width;
+  canvas.height = data.height;
+  canvas.getContext("2d").putImageData(data, 0, 0);
+  return canvas;
+}
+
+/** Fill and outline of every object as two pictures, and where to put its tag. */
+function paintLabels(image, colorOf) {
+  const { width, height, data } = pixels(image);
+  const fill = new ImageData(width, height), edge = new ImageData(width, height), tags = new Map();
+  const at = (x, y) => (x < 0 || y < 0 || x >= width || y >= height ? -1 : data[4 * (y * width + x)]);
+  for (let y = 0, i = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, i += 4) {
+      const label = data[i];
+      if (label === 0 || label === 255) continue;
+      const [r, g, b] = colorOf(label);
+      fill.data.set([r, g, b, 255], i);
+      const near = [at(x - 1, y), at(x + 1, y), at(x, y - 1), at(x, y + 1)];
+      if (near.some((other) => other !== label && other !== -1)) edge.data.set([r, g, b, 255], i);
+      const tag = tags.get(label);
+      if (!tag) tags.set(label, { x, y, area: 1 });
+      else tag.area++;
+    }
+  }
+  return { fill: canvasOf(fill), edge: canvasOf(edge), tags };
+}
+
+function paintHeat(image) {
+  const data = pixels(image);
+  for (let i = 0; i < data.data.length; i += 4) {
+    const level = data.data[i] / 255, place = level * (HEAT.length - 1), step = Math.min(Math.floor(place), HEAT.length - 2);
+    for (let c = 0; c < 3; c++) {
+      data.data[i + c] = HEAT[step][c] + (HEAT[step + 1][c] - HEAT[step][c]) * (place - step);
+    }
+    data.data[i + 3] = 230 * Math.sqrt(level);
+  }
+  return canvasOf(data);
+}
+
+function render({ model, el }) {
+  const options = model.get("options");
+  const page = {
+    active: options.objects[0], known: [...options.objects], opacity: options.opacity, entropy: options.entropy, masks: true,
+    zoom: 1, left: 0, top: 0, pending: [], lastId: 0, token: 0, painted: 0, drag: null, told: "", hidden: "",
+  };
+  let state = model.get("state");
+  const layers = { frame: null, labels: null, heat: null, sources: {} };
+
+  // Messages ---------------------------------------------------------------------------------------------------------
+
+  const send = (kind, content = {}) => model.send({ kind, ...content });
+
+  function report(error) {
+    show(`This page: ${error?.message ?? error}`);
+    try {
+      send("error", { message: String(error?.message ?? error), stack: String(error?.stack ?? "") });
+    } catch (lost) {
+      console.error(error, lost);
+    }
+  }
+
+  const guard = (call) => (...given) => {
+    try {
+      const result = call(...given);
+      return result instanceof Promise ? result.catch(report) : result;
+    } catch (error) {
+      return report(error);
+    }
+  };
+
+  function show(text) {
+    wrong.querySelector("span").textContent = text;
+    wrong.hidden = !text;
+  }
+
+  function tell(text) {
+    if (text && text !== page.told) live.textContent = text;
+    page.told = text;
+  }
+
+  const colorOf = (id) => options.colors[(id - 1) % options.colors.length];
+  const css = (id) => `rgb(${colorOf(id).join(",")})`;
+  const shapeOf = (id) => SHAPES[(id - 1) % SHAPES.length];
+  const nameOf = (id) => options.names[id] ?? `object ${id}`;
+
+  // Nodes ------------------------------------------------------------------------------------------------------------
+
+  const button = (text, label, key, call) =>
+    make("button", { type: "button", title: key ? `${label} (${key})` : label, "aria-label": label, onclick: guard(call) }, text);
+
+  const picker = make("div", { class: "lazyvos-picker", role: "group", "aria-label": "object to click" });
+  const undo = button(icon("undo"), "undo the last click", "Z", () => send("undo"));
+  const redo = button(icon("redo"), "redo", "Shift Z", () => send("redo"));
+  const play = button(icon("play"), "play", "Space", toggle);
+  const step = button(icon("step"), "next frame", "→", () => send("advance", { frames: 1 }));
+  const heat = button("entropy", "show where the tracker is unsure", "E", () => flip("entropy"));
+  const slider = make("input", {
+    type: "range", min: 0, max: 1, step: 0.05, value: page.opacity, "aria-label": "opacity of the masks",
+    title: "opacity of the masks", oninput: guard(() => { page.opacity = Number(slider.value); draw(); }),
+  });
+  const helper = button("?", "keys", "", () => { help.hidden = !help.hidden; });
+  const bar = make("div", { class: "lazyvos-bar" }, picker, make("span", { class: "lazyvos-gap" }),
+    undo, redo, play, step, heat, slider, helper);
+  const canvas = make("canvas", { class: "lazyvos-canvas", role: "img", "aria-label": "video frame with masks" });
+  const hint = make("div", { class: "lazyvos-hint" });
+  const stage = make("div", { class: "lazyvos-stage" }, canvas, hint);
+  const lens = make("canvas", { class: "lazyvos-lens", role: "img", "aria-label": "the uncertain region, enlarged" });
+  const question = make("p");
+  const answer = button("skip", "skip this request", "N", () => skip());
+  const card = make("div", { class: "lazyvos-card", role: "region", "aria-label": "request", hidden: true },
+    lens, make("div", {}, question, answer));
+  const time = make("canvas", { class: "lazyvos-time", role: "img", "aria-label": "timeline",
+    title: "click: look back at a frame, or track up to one that is still to come" });
+  const status = make("span", { class: "lazyvos-status" });
+  const legend = make("span", { class: "lazyvos-legend" },
+    "▲ request  ◇ pseudo-correction  ● click  ❘ memory");
+  const live = make("div", { class: "lazyvos-live", role: "status", "aria-live": "polite" });
+  const wrong = make("div", { class: "lazyvos-error", role: "alert", hidden: true }, make("span"),
+    button("×", "close this message", "", () => show("")));
+  const help = make("div", { class: "lazyvos-help", hidden: true }, HELP);
+  const root = make("div", {
+    class: "lazyvos-clicker", tabindex: 0, role: "group", "data-lm-suppress-shortcuts": "true",
+    "aria-label": "click to segment; press ? for the keys",
+  }, bar, help, wrong, stage, card, time, make("div", { class: "lazyvos-foot" }, status, legend), live);
+  el.append(root);
+
+  // What a person does -----------------------------------------------------------------------------------------------
+
+  function pick(id) {
+    if (!page.known.includes(id)) page.known = [...page.known, id].sort((a, b) => a - b);
+    page.active = id;
+    fillPicker();
+    draw();
+  }
+
+  function toggle() {
+    send(state.playing ? "pause" : "play");
+  }
+
+  function flip(what) {
+    page[what] = !page[what];
+    if (what === "entropy") {
+      heat.setAttribute("aria-pressed", page.entropy);
+      send("entropy", { on: page.entropy });
+    }
+    draw();
+  }
+
+  function skip() {
+    const open = state.requests[0];
+    if (open) send("skip", { object: open.object });
+  }
+
+  function click(x, y, positive) {
+    if (state.look != null) return send("look", { t: null });
+    if (state.playing && !state.live) {
+      tell("Paused. Click again to correct this frame.");
+      return send("pause");
+    }
+    page.lastId = Math.max(page.lastId + 1, Date.now());
+    const made = { id: page.lastId, t: state.t, x, y, object: page.active, positive };
+    page.pending.push(made);
+    draw();
+    send("click", made);
+  }
+
+  const scaleNow = () => page.zoom * canvas.clientWidth / state.size[1];
+
+  /** Where an event is, in pixels of the frame. */
+  function place(event) {
+    const box = canvas.getBoundingClientRect(), scale = scaleNow();
+    return [(event.clientX - box.left) / scale + page.left, (event.clientY - box.top) / scale + page.top];
+  }
+
+  function zoom(factor, x = page.left + state.size[1] / page.zoom / 2, y = page.top + state.size[0] / page.zoom / 2) {
+    const wanted = Math.min(12, Math.max(1, page.zoom * factor)), ratio = page.zoom / wanted;
+    page.left = x - (x - page.left) * ratio;
+    page.top = y - (y - page.top) * ratio;
+    page.zoom = wanted;
+    move(0, 0);
+  }
+
+  function move(dx, dy) {
+    page.left = Math.min(Math.max(0, page.left + dx), state.size[1] * (1 - 1 / page.zoom));
+    page.top = Math.min(Math.max(0, page.top + dy), state.size[0] * (1 - 1 / page.zoom));
+    draw();
+  }
+
+  canvas.addEventListener("pointerdown", guard((event) => {
+    if (event.button > 2) return;
+    event.preventDefault();
+    root.focus({ preventScroll: true });
+    canvas.setPointerCapture(event.pointerId);
+    page.drag = { x: event.clientX, y: event.clientY, moved: event.button === 1, button: event.button };
+  }));
+  canvas.addEventListener("pointermove", guard((event) => {
+    if (!page.drag) return;
+    const dx = event.clientX - page.drag.x, dy = event.clientY - page.drag.y;
+    if (!page.drag.moved && Math.hypot(dx, dy) < 5) return;
+    Object.assign(page.drag, { moved: true, x: event.clientX, y: event.clientY });
+    move(-dx / scaleNow(), -dy / scaleNow());
+  }));
+  canvas.addEventListener("pointerup", guard((event) => {
+    const drag = page.drag;
+    page.drag = null;
+    if (!drag || drag.moved) return;
+    const [x, y] = place(event).map(Math.floor);
+    if (x < 0 || y < 0 || x >= state.size[1] || y >= state.size[0]) return;
+    click(x, y, !(drag.button === 2 || event.shiftKey || event.ctrlKey));
+  }));
+  canvas.addEventListener("pointercancel", () => { page.drag = null; });
+  stage.addEventListener("contextmenu", (event) => { event.preventDefault(); event.stopPropagation(); });
+  canvas.addEventListener("wheel", guard((event) => {
+    if (!event.ctrlKey && !event.metaKey) return;
+    event.preventDefault();
+    zoom(Math.exp(-event.deltaY / 300), ...place(event));
+  }), { passive: false });
+
+  time.addEventListener("click", guard((event) => {
+    root.focus({ preventScroll: true });
+    const box = time.getBoundingClientRect(), span = frames();
+    const t = Math.floor((event.clientX - box.left) / box.width * span);
+    if (t > state.t) send("play", { until: Math.min(t, span - 1) });
+    else send("look", { t: t === state.t ? null : t });
+  }));
+
+  const KEYS = {
+    z: () => send("undo"), Z: () => send("redo"), n: skip, N: skip, e: () => flip("entropy"), m: () => flip("masks"),
+    " ": toggle, "+": () => zoom(1.5), "=": () => zoom(1.5), "-": () => zoom(1 / 1.5), 0: () => zoom(0),
+    "?": () => { help.hidden = !help.hidden; },
+    ArrowRight: (event) => (state.look != null ? look(event.shiftKey ? 10 : 1) : send("advance", { frames: event.shiftKey ? 10 : 1 })),
+    ArrowLeft: (event) => look(event.shiftKey ? -10 : -1),
+    Escape: () => { document.activeElement?.blur(); root.closest(".jp-Notebook")?.focus({ preventScroll: true }); },
+  };
+
+  function look(by) {
+    const t = (state.look ?? state.t) + by;
+    send("look", { t: t >= state.t ? null : Math.max(0, t) });
+  }
+
+  root.addEventListener("keydown", guard((event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.key === "Tab") return;
+    const control = event.target.closest("button, input");
+    if (control && (event.key === " " || event.key === "Enter" || (control === slider && event.key.startsWith("Arrow")))) return;
+    const digit = /^[1-9]$/.test(event.key) ? Number(event.key) : null;
+    const call = digit ? () => pick(digit) : KEYS[event.key];
+    if (!call) return;
+    event.preventDefault();
+    event.stopPropagation();
+    call(event);
+  }));
+
+  // What there is to see ---------------------------------------------------------------------------------------------
+
+  function fillPicker() {
+    const ids = [...new Set([...page.known, ...state.objects.map((object) => object.id)])].sort((a, b) => a - b);
+    const asked = new Set(state.requests.map((request) => request.object));
+    const focused = picker.contains(document.activeElement) ? document.activeElement.dataset.object : null;
+    picker.replaceChildren(...ids.map((id) => {
+      const node = button("", `pick ${nameOf(id)}`, id < 10 ? String(id) : "", () => pick(id));
+      node.append(make("span", { class: "lazyvos-shape", style: `color:${css(id)}` }, shapeOf(id)), ` ${options.names[id] ?? id}`);
+      node.dataset.object = id;
+      node.setAttribute("aria-pressed", id === page.active);
+      node.classList.toggle("lazyvos-asked", asked.has(id));
+      return node;
+    }), button("+", "add an object", "", () => pick(Math.max(...ids) + 1)));
+    if (focused) picker.querySelector(`[data-object="${focused}"]`)?.focus();
+  }
+
+  const frames = () => state.length ?? Math.max(state.t + 1, 2);
+
+  function describe() {
+    const of = state.length ? ` of ${state.length}` : "";
+    const parts = [`frame ${(state.look ?? state.t) + 1}${of}`];
+    if (state.look != null) parts.push("looking back, click to return");
+    else if (state.ended) parts.push("the clip has ended");
+    else if (state.playing) parts.push("playing");
+    for (const object of state.objects) {
+      parts.push(`${shapeOf(object.id)} ${nameOf(object.id)} ${object.score == null ? "" : object.score.toFixed(2)}`.trim());
+    }
+    return parts.join(" · ");
+  }
+
+  const signed = (value) => (value == null ? "" : `, Δ ${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`);
+
+  function fillCard() {
+    const request = state.look == null ? state.requests[0] : null;
+    card.hidden = !request;
+    if (!request) return "";
+    const more = state.requests.length > 1 ? ` ${state.requests.length - 1} more after it.` : "";
+    const left = request.left == null ? "" : ` ${Math.max(0, Math.ceil(request.left))} s left.`;
+    const text = `${nameOf(request.object)} uncertain (${request.score.toFixed(2)}${signed(request.delta)}): click or skip.`;
+    question.replaceChildren(
+      make("span", { class: "lazyvos-shape", style: `color:${css(request.object)}` }, shapeOf(request.object)),
+      make("b", {}, ` ${text[0].toUpperCase()}${text.slice(1)}`), `${left}${more}`,
+      make("br"), make("small", {}, "Click on the object. If it is not there, click with the right button on what was taken for it, or skip."));
+    return text;
+  }
+
+  /** Make the canvas as large as the cell and as sharp as the screen. */
+  function fit(node, width, height) {
+    const ratio = window.devicePixelRatio || 1, w = Math.round(width * ratio), h = Math.round(height * ratio);
+    node.style.width = `${width}px`;
+    node.style.height = `${height}px`;
+    if (node.width !== w || node.height !== h) Object.assign(node, { width: w, height: h });
+    const context = node.getContext("2d");
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.clearRect(0, 0, width, height);
+    return context;
+  }
+
+  function layer(context, picture, alpha = 1) {
+    if (!picture || alpha <= 0) return;
+    context.globalAlpha = Math.min(1, alpha);
+    context.drawImage(picture, 0, 0, state.size[1], state.size[0]);
+    context.globalAlpha = 1;
+  }
+
+  function pictures(context) {
+    layer(context, layers.frame);
+    const hot = page.entropy && layers.heat;
+    if (hot) layer(context, layers.heat);
+    if (page.masks && layers.labels) {
+      layer(context, layers.labels.fill, hot ? page.opacity * 0.35 : page.opacity);
+      layer(context, layers.labels.edge, page.opacity > 0 ? 1 : 0);
+    }
+  }
+
+  function strokes(context, ...pens) {
+    for (const [color, wide] of pens) {
+      context.strokeStyle = color;
+      context.lineWidth = wide;
+      context.stroke();
+    }
+  }
+
+  function marker(context, x, y, item, waiting) {
+    const radius = 9;
+    context.beginPath();
+    if (item.positive) context.arc(x, y, radius, 0, 2 * Math.PI);
+    else context.rect(x - radius, y - radius, 2 * radius, 2 * radius);
+    context.fillStyle = css(item.object);
+    context.globalAlpha = waiting ? 0.55 : 1;
+    context.fill();
+    context.globalAlpha = 1;
+    context.setLineDash(waiting ? [3, 3] : []);
+    strokes(context, ["#000", 4], ["#fff", 2]);
+    context.setLineDash([]);
+    context.beginPath();
+    context.moveTo(x - 4.5, y); context.lineTo(x + 4.5, y);
+    if (item.positive) { context.moveTo(x, y - 4.5); context.lineTo(x, y + 4.5); }
+    strokes(context, ["#000", 4.5], ["#fff", 2.5]);
+  }
+
+  function tagOf(context, x, y, text, id) {
+    context.font = "600 12px system-ui, sans-serif";
+    const width = context.measureText(text).width + 10, top = Math.max(2, y - 22);
+    context.fillStyle = "rgba(0,0,0,.72)";
+    context.beginPath();
+    context.roundRect(x - width / 2, top, width, 18, 4);
+    context.fill();
+    context.fillStyle = css(id);
+    context.fillText(text[0], x - width / 2 + 5, top + 13);
+    context.fillStyle = "#fff";
+    context.fillText(text.slice(1), x - width / 2 + 5 + context.measureText(text[0]).width, top + 13);
+  }
+
+  let frameRequest = 0;
+  function draw() {
+    if (!frameRequest) frameRequest = requestAnimationFrame(guard((now) => { frameRequest = 0; paint(now); }));
+  }
+
+  function paint(now) {
+    if (!layers.frame || !stage.clientWidth) return;
+    const [height, width] = state.size;
+    const wide = Math.min(stage.clientWidth, Math.max(240, window.innerHeight * 0.72) * width / height);
+    const context = fit(canvas, wide, wide * height / width), scale = scaleNow();
+    const at = (x, y) => [(x + 0.5 - page.left) * scale, (y + 0.5 - page.top) * scale];
+    context.save();
+    context.scale(scale, scale);
+    context.translate(-page.left, -page.top);
+    context.imageSmoothingEnabled = scale < 6;
+    context.imageSmoothingQuality = "high";
+    pictures(context);
+    context.restore();
+    if (page.masks && layers.labels) {
+      const asked = state.look == null ? state.requests[0]?.object : null; // its ring takes the place of the tag
+      for (const [id, tag] of layers.labels.tags) {
+        if (id === asked) continue;
+        const k = width / layers.labels.fill.width;
+        tagOf(context, ...at(tag.x * k, tag.y * k), `${shapeOf(id)} ${options.names[id] ?? id}`, id);
+      }
+    }
+    if (state.look == null) {
+      for (const item of state.clicks) marker(context, ...at(item.x, item.y), item, false);
+      for (const item of page.pending) marker(context, ...at(item.x, item.y), item, true);
+      const request = state.requests[0];
+      if (request?.at) pulse(context, ...at(...request.at), now);
+    }
+    paintLens();
+    paintTime();
+  }
+
+  const still = window.matchMedia?.("(prefers-reduced-motion: reduce)");
+  function pulse(context, x, y, now) {
+    const phase = still?.matches ? 0.5 : (now % 1200) / 1200;
+    for (const [radius, alpha] of [[14, 1], [14 + 26 * phase, 1 - phase]]) {
+      context.globalAlpha = alpha;
+      context.beginPath();
+      context.arc(x, y, radius, 0, 2 * Math.PI);
+      strokes(context, ["#000", 5], ["#ffd400", 3]);
+    }
+    context.globalAlpha = 1;
+    if (!still?.matches) draw();
+  }
+
+  function paintLens() {
+    const request = state.requests[0];
+    if (card.hidden || !request?.at) return;
+    const side = 116, reach = Math.max(24, Math.min(...state.size) * 0.14), context = fit(lens, side, side);
+    const [x, y] = request.at, scale = side / (2 * reach);
+    context.save();
+    context.scale(scale, scale);
+    context.translate(reach - x - 0.5, reach - y - 0.5);
+    layer(context, layers.frame);
+    layer(context, layers.heat, 0.65);
+    if (layers.labels) layer(context, layers.labels.edge);
+    context.restore();
+  }
+
+  function paintTime() {
+    const line = state.timeline, ids = line.objects, lane = 9, curve = 34, marks = 13;
+    const width = stage.clientWidth, height = Math.max(1, ids.length) * lane + curve + marks + 6;
+    const context = fit(time, width, height), ink = getComputedStyle(root).color, x = (t) => t / frames() * width;
+    const bin = (i) => [x(i * line.span), Math.max(1, x((i + 1) * line.span) - x(i * line.span))];
+    const base = Math.max(1, ids.length) * lane + curve, top = Math.max(1, ...ids.flatMap((id) => line.scores[id]));
+    context.globalAlpha = 0.1;
+    context.fillStyle = ink;
+    for (let i = 0; i < Math.max(1, ids.length); i++) context.fillRect(0, i * lane + 1, width, lane - 2);
+    context.fillRect(0, base - curve + 2, width, curve - 2);
+    context.globalAlpha = 1;
+    ids.forEach((id, row) => {
+      context.fillStyle = context.strokeStyle = css(id);
+      line.present[id].forEach((seen, i) => { if (seen) context.fillRect(bin(i)[0], row * lane + 1, bin(i)[1] + 0.3, lane - 2); });
+      context.beginPath();
+      let pen = false;
+      line.scores[id].forEach((score, i) => {
+        if (score == null) { pen = false; return; }
+        const [left, wide] = bin(i), y = base - 2 - Math.min(1, score / top) * (curve - 6);
+        if (pen) context.lineTo(left + wide / 2, y); else context.moveTo(left + wide / 2, y);
+        pen = true;
+      });
+      context.lineWidth = 1.6;
+      context.setLineDash(row ? [4 + row, 2] : []);
+      context.stroke();
+      context.setLineDash([]);
+    });
+    context.fillStyle = ink;
+    context.textAlign = "center";
+    context.font = "10px system-ui, sans-serif";
+    line.marks.forEach((mark, i) => {
+      const middle = bin(i)[0] + bin(i)[1] / 2;
+      if (mark & MARKS.kept) context.fillRect(middle - 0.5, base + 1, 1, 4);
+      for (const [name, glyph] of [["pseudo", "◇"], ["clicked", "●"], ["asked", "▲"]]) {
+        if (mark & MARKS[name]) context.fillText(glyph, Math.min(Math.max(middle, 5), width - 5), base + 14);
+      }
+    });
+    const here = Math.min(Math.max(x(state.t + 0.5), 5), width - 5);
+    if (state.clicks.length) context.fillText("●", here, base + 14);
+    if (state.requests.length) context.fillText("▲", here, base + 14);
+    context.textAlign = "left";
+    for (const [t, color] of [[state.t, ink], [state.look, "#d55e00"]]) {
+      if (t == null) continue;
+      context.fillStyle = color;
+      context.fillRect(Math.min(x(t + 0.5), width - 2) - 0.5, 0, 2, base + 4);
+    }
+  }
+
+  // What Python says -------------------------------------------------------------------------------------------------
+
+  async function load(name, type, treat) {
+    const bytes = model.get(name);
+    if (layers.sources[name]?.bytes !== bytes) {
+      layers.sources[name] = { bytes, ready: bitmap(bytes, type).then((image) => image && treat(image)) };
+    }
+    return layers.sources[name].ready;
+  }
+
+  async function refresh() {
+    const token = ++page.token, next = model.get("state");
+    if (next.seq === undefined) return;
+    const [frame, labels, doubt] = await Promise.all([
+      load("frame", "image/jpeg", (image) => image), load("labels", "image/png", (image) => paintLabels(image, colorOf)),
+      load("entropy_map", "image/png", paintHeat),
+    ]);
+    if (token < page.painted) return; // a newer answer is on the screen already
+    const before = page.painted ? state : {};
+    page.painted = token;
+    state = next;
+    Object.assign(layers, { frame, labels, heat: doubt });
+    page.pending = page.pending.filter((item) => item.id > state.answer);
+    const asked = state.requests[0];
+    if (asked && !(before.requests ?? []).some((old) => old.object === asked.object && old.t === asked.t)) page.active = asked.object;
+    fillPicker();
+    const text = fillCard();
+    status.textContent = describe();
+    undo.disabled = !state.clicks.length;
+    redo.disabled = !state.redo;
+    step.disabled = state.ended;
+    play.disabled = state.ended;
+    if (before.playing !== state.playing) play.replaceChildren(icon(state.playing ? "pause" : "play"));
+    play.setAttribute("aria-label", state.playing ? "pause" : "play");
+    play.title = `${state.playing ? "pause" : "play"} (Space)`;
+    heat.setAttribute("aria-pressed", page.entropy);
+    hint.textContent = state.objects.length || state.playing ? "" : "Click on the object that should be followed.";
+    hint.hidden = !hint.textContent;
+    if (state.error !== before.error) show(state.error);
+    tell(text || (state.playing ? "" : state.message || describe()));
+    draw();
+    Object.assign(root.dataset, { seq: state.seq, t: state.t, answer: state.answer, requests: state.requests.length });
+  }
+
+  const changed = guard(refresh);
+  model.on("change:state", changed);
+  const watcher = new ResizeObserver(draw);
+  watcher.observe(root);
+  const tick = setInterval(guard(() => {
+    if (!state.live || !state.requests?.length) return;
+    for (const request of state.requests) if (request.left != null) request.left -= 1;
+    fillCard();
+  }), 1000);
+  changed();
+  return () => {
+    model.off("change:state", changed);
+    watcher.disconnect();
+    clearInterval(tick);
+    cancelAnimationFrame(frameRequest);
+  };
+}
+
+export default { render };

@@ -1,0 +1,333 @@
+"""Click on an object in a notebook, watch it tracked, and answer when the tracker asks."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import traceback
+from base64 import b64encode
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import numpy as np
+import traitlets
+
+from lazyvos.masks import OVERLAY_COLORS
+from lazyvos.session import Session
+from lazyvos.types import Click, InputError
+from lazyvos_widgets.picture import caption, heat, jpeg, page, png, shrunk, still
+from lazyvos_widgets.timeline import Timeline
+from lazyvos_widgets.worker import Worker
+
+HERE = Path(__file__).parent
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A frame that is past, compressed, for looking back."""
+
+    t: int
+    frame: bytes
+    labels: bytes
+
+
+class Clicker(anywidget.AnyWidget):
+    """The click widget of one session.
+
+    The page sends what a person does as small messages; they are worked off in one background thread, so the
+    kernel stays free and clicks that pile up are answered together. Every change of the session, whoever made it,
+    is shown; while frames run on, at most ``rate`` times a second.
+
+    Args:
+        session: the work to show; it may be used from Python at the same time.
+        objects: ids that can be picked at first, or a mapping from ids to names.
+        opacity: of the masks, 0 to 1.
+        entropy: show the entropy map over the frame.
+        rate: most pictures per second while playing.
+        longest: longer side in pixels of the pictures sent to the page; clicks stay in pixels of the frame.
+        quality: of the JPEG frames, 1 to 100.
+        look_back: how many past frames are kept, compressed, to look at again.
+
+    Raises ``TypeError`` for an unknown argument or anything but a session, :class:`lazyvos.types.InputError` for a
+    value out of range.
+
+    Attributes
+    ----------
+    errors: the newest errors of the page and of the work it asked for, oldest first.
+    """
+
+    _esm = HERE / "clicker.js"
+    _css = HERE / "clicker.css"
+
+    frame = traitlets.Bytes(b"").tag(sync=True)
+    labels = traitlets.Bytes(b"").tag(sync=True)
+    entropy_map = traitlets.Bytes(b"").tag(sync=True)
+    state = traitlets.Dict().tag(sync=True)
+    options = traitlets.Dict().tag(sync=True)
+    _closed = True  # until it is set up
+
+    def __init__(self, session: Session, *, objects: Sequence[int] | Mapping[int, str] = (1,), opacity: float = 0.55,
+                 entropy: bool = False, rate: float = 12.0, longest: int = 1280, quality: int = 85,
+                 look_back: int = 240) -> None:
+        if not isinstance(session, Session):
+            raise TypeError(f"Clicker shows a lazyvos.Session, not {type(session).__name__}; make one first")
+        _check(opacity, rate, longest, quality, look_back)
+        ids = [Click(0, 0, int(name)).object for name in objects]
+        names = {int(name): str(text) for name, text in objects.items()} if isinstance(objects, Mapping) else {}
+        self.session = session
+        self.errors: deque[str] = deque(maxlen=100)
+        self.timeline = Timeline()
+        self._rate, self._longest, self._quality, self._heat = rate, longest, quality, entropy
+        self._past: deque[_Seen] = deque(maxlen=look_back or None) if look_back else deque(maxlen=0)
+        self._look: _Seen | None = None
+        self._drawn_t, self._answer, self._seq = -1, 0, 0
+        self._message = self._error = ""
+        self._until: int | None = None
+        self._pushed = 0.0
+        self._later: threading.Timer | None = None
+        self._closed = False
+        self._worker = Worker(self._obey, self._forward, self._failed)
+        with session.lock:
+            for moment in session.history:
+                self.timeline.add(moment)
+            super().__init__(options={
+                "objects": ids or [1], "names": names, "opacity": opacity, "entropy": entropy,
+                "colors": np.asarray(OVERLAY_COLORS).tolist(),
+            })
+            self._push()
+            self._unwatch = session.watch(self._changed)
+        self.on_msg(self._received)
+
+    # From Python --------------------------------------------------------------------------------------------------
+
+    def play(self, until: int | None = None) -> None:
+        """Let the session run in the background until somebody is asked, frame ``until`` is reached or the clip ends."""
+        self._do({"kind": "play", "until": until})
+
+    def pause(self) -> None:
+        """Stop :meth:`play` after the frame at hand."""
+        self._do({"kind": "pause"})
+
+    def wait(self, seconds: float = 60.0) -> None:
+        """Return when nothing is left to do in the background; raise ``TimeoutError`` after ``seconds``."""
+        self._worker.wait(seconds)
+
+    def close(self) -> None:
+        """End the background thread and take the widget off the page."""
+        if not self._closed:
+            self._closed = True
+            self._unwatch()
+            if self._later is not None:
+                self._later.cancel()
+            self._worker.close()
+        super().close()
+
+    def to_html(self) -> str:
+        """The current picture and its caption as one self-contained HTML figure."""
+        with self.session.lock:
+            return page(self._still(), caption(self.session))
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        bundle = super()._repr_mimebundle_()
+        if bundle is None:
+            return None
+        data, metadata = bundle
+        with self.session.lock:
+            data = {**data, "image/png": b64encode(self._still()).decode(), "text/plain": caption(self.session)}
+        return data, metadata
+
+    def _still(self) -> bytes:
+        return still(self.session, opacity=self.options["opacity"], entropy=self._heat)
+
+    # From the page ------------------------------------------------------------------------------------------------
+
+    def _received(self, _: Any, content: Any, __: Any) -> None:
+        if isinstance(content, dict):
+            self._do(content)
+
+    def _do(self, command: dict[str, Any]) -> None:
+        """Take one command; only notes it, so that the kernel's thread is free at once."""
+        if command.get("kind") == "error":
+            self._note(f"page: {command.get('message')}\n{command.get('stack', '')}".strip())
+        else:
+            self._worker.put(command)
+
+    def _obey(self, commands: list[dict[str, Any]]) -> None:
+        if commands[0].get("kind") == "click":
+            self._click(commands)
+        else:
+            self._command(commands[0])
+
+    def _click(self, clicks: list[dict[str, Any]]) -> None:
+        session = self.session
+        self._answer = max(self._answer, *(int(click["id"]) for click in clicks))
+        with session.lock:
+            wanted = [c for c in clicks if session.live or int(c["t"]) == session.t]
+            if len(wanted) < len(clicks):
+                self._message = "The clip had moved on: click again on this frame."
+            if wanted:
+                self._message = ""
+                session.correct([Click(float(c["x"]), float(c["y"]), int(c["object"]), bool(c["positive"]))
+                                 for c in wanted])
+            else:
+                self._push()
+
+    def _command(self, command: dict[str, Any]) -> None:
+        session, kind = self.session, command.get("kind")
+        self._message = self._error = ""
+        if kind in ("undo", "redo", "skip"):
+            self._look = None
+            session.skip(command.get("object")) if kind == "skip" else getattr(session, kind)()
+        elif kind == "advance":
+            self._look = None
+            count = int(command.get("frames", 1))
+            if count == 1:
+                session.advance()
+            else:
+                self._start(session.t + count)
+        elif kind == "play":
+            self._look = None
+            self._start(command.get("until"))
+        elif kind == "entropy":
+            self._heat = bool(command.get("on"))
+        elif kind == "look":
+            self._worker.playing, self._look = False, self._find(command.get("t"))
+        elif kind != "pause":
+            raise InputError(f"the page sent {kind!r}, which is no command; reload the page")
+        self._push()
+
+    def _start(self, until: Any) -> None:
+        if self.session.waiting:
+            self._message = "The tracker waits for an answer: click or skip."
+        else:
+            self._until = None if until is None else int(until)
+            self._worker.playing = not self.session.ended
+
+    def _forward(self) -> None:
+        """One step of playing, not faster than the clip itself."""
+        session, began = self.session, time.monotonic()
+        if not self._done():
+            session.advance()
+        if self._done():
+            self._worker.playing = False
+            self._push()
+        elif session.fps:
+            time.sleep(max(0.0, min(1.0, 1 / session.fps - (time.monotonic() - began))))
+
+    def _done(self) -> bool:
+        session = self.session
+        return session.ended or session.waiting or (self._until is not None and session.t >= self._until)
+
+    def _find(self, t: Any) -> _Seen | None:
+        if t is None or not self._past or int(t) >= self.session.t:
+            return None
+        found = min(self._past, key=lambda seen: abs(seen.t - int(t)))
+        if found.t != int(t):
+            self._message = f"Only the last {len(self._past)} frames can be looked at again."
+        return found
+
+    def _failed(self, error: Exception, commands: list[dict[str, Any]]) -> None:
+        known = isinstance(error, InputError)
+        self._error = str(error) if known else f"{type(error).__name__}: {error}"
+        self._note(self._error if known else f"{commands}: {''.join(traceback.format_exception(error))}")
+        self._push()
+
+    def _note(self, text: str) -> None:
+        self.errors.append(text)
+        log.warning("%s", text)
+
+    # To the page --------------------------------------------------------------------------------------------------
+
+    def _changed(self, session: Session, what: str) -> None:
+        """The session changed; it holds its lock."""
+        if what == "commit":
+            self.timeline.add(session.history[-1])
+            if self._past.maxlen:
+                self._encode_frame()
+                self._past.append(_Seen(session.t, self._frame_bytes, self._labels_bytes()))
+        elif what == "frame" and not session.waiting and not session.ended:
+            self._push_soon()
+        else:
+            if what == "edit":
+                self._error, self._look = "", None
+            self._push()
+
+    def _push_soon(self) -> None:
+        """Push now, or, where the last push is too young, a little later."""
+        wait = self._pushed + 1 / self._rate - time.monotonic()
+        if wait <= 0:
+            self._push()
+        elif self._later is None:
+            self._later = threading.Timer(wait, self._push_late)
+            self._later.daemon = True
+            self._later.start()
+
+    def _push_late(self) -> None:
+        with self.session.lock:
+            if self._later is not None and not self._closed:
+                self._push()
+
+    def _push(self) -> None:
+        session = self.session
+        with session.lock:
+            if self._later is not None:
+                self._later.cancel()
+                self._later = None
+            self._seq += 1
+            with self.hold_sync():
+                if self._look is None:
+                    self._encode_frame()
+                    self.frame, self.labels = self._frame_bytes, self._labels_bytes()
+                    self.entropy_map = self._entropy_bytes()
+                else:
+                    self.frame, self.labels, self.entropy_map = self._look.frame, self._look.labels, b""
+                self.state = self._state()
+            self._pushed = time.monotonic()
+
+    def _encode_frame(self) -> None:
+        if self._drawn_t != self.session.t:
+            self._frame_bytes = jpeg(shrunk(self.session.frame, self._longest), self._quality)
+            self._drawn_t = self.session.t
+
+    def _labels_bytes(self) -> bytes:
+        return png(shrunk(self.session.prediction.labels, self._longest, labels=True))
+
+    def _entropy_bytes(self) -> bytes:
+        if not (self._heat or self.session.requests):
+            return b""
+        return png(shrunk(heat(self.session.prediction.entropy), self._longest))
+
+    def _state(self) -> dict[str, Any]:
+        session = self.session
+        seen, now = session.prediction, time.monotonic()
+        areas = np.bincount(seen.labels.ravel(), minlength=256)
+        return {
+            "seq": self._seq, "answer": self._answer, "t": session.t, "length": session.length,
+            "size": list(seen.size), "playing": self._worker.playing, "ended": session.ended, "live": session.live,
+            "look": None if self._look is None else self._look.t, "message": self._message, "error": self._error,
+            "objects": [{"id": name, "area": int(areas[name]), "score": _number(seen.scores.get(name))}
+                        for name in session.objects],
+            "requests": [{"t": r.t, "object": r.object, "score": _number(r.score), "delta": _number(r.delta),
+                          "at": None if r.at is None else [float(v) for v in r.at],
+                          "left": _number(session.time_left(r.object, now))} for r in session.requests],
+            "clicks": [{"x": c.x, "y": c.y, "object": c.object, "positive": c.positive} for c in session.clicks],
+            "redo": session.can_redo, "timeline": self.timeline.data(),
+        }
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else round(float(value), 4)
+
+
+def _check(opacity: float, rate: float, longest: int, quality: int, look_back: int) -> None:
+    ranges = {"opacity": (opacity, 0, 1), "rate": (rate, 0.1, 120), "longest": (longest, 64, 8192),
+              "quality": (quality, 1, 100), "look_back": (look_back, 0, 5000)}
+    for name, (value, low, high) in ranges.items():
+        if not low <= value <= high:
+            raise InputError(f"{name} is {value}; give a number from {low} to {high}")
