@@ -101,7 +101,7 @@ class ClickTask:
 
 def _spoiled(truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """What a tracker that is losing the object might have: shifted, part missing, grown, or elsewhere."""
-    mask = truth.astype(np.uint8)
+    mask: np.ndarray = truth.astype(np.uint8)
     height, width = mask.shape
     kind = rng.integers(4)
     if kind == 0:

@@ -133,7 +133,7 @@ def procedural_stills(count: int, seed: int, side: int = 224) -> list[Still]:
             image += cv2.resize(rng.random((cells, cells, 3), np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
         return np.clip(image * (255 / 3), 0, 255).astype(np.uint8)
 
-    stills = []
+    stills: list[Still] = []
     while len(stills) < count:
         angles = np.linspace(0, 2 * np.pi, 9, endpoint=False)
         radius = rng.uniform(0.08, 0.3) * side * rng.uniform(0.6, 1.4, 9)

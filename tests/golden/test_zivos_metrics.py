@@ -10,7 +10,8 @@ from lazyvos.metrics import aci, gaps, idi, robustness_at, user_workload
 @pytest.fixture(scope="module")
 def golden(load):
     data, arrays = load("zivos_metrics")
-    assert data["workload"] and data["robustness"], "the golden file has no case"
+    assert data["workload"], "the golden file has no workload case"
+    assert data["robustness"], "the golden file has no robustness case"
     return data, arrays, {"rel": 0, "abs": data["tolerance"]}
 
 
