@@ -1,8 +1,9 @@
-"""The shipped refiner: a click becomes a mask, coarse on the whole frame, then fine on a crop around it."""
+"""The shipped refiner: a click becomes a mask, seen at two sizes and mirrored, answers averaged."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,90 +15,68 @@ from lazyvos.refine.clicknet import ClickNet, click_disks
 from lazyvos.types import Click, InputError
 
 
+@dataclass(frozen=True, eq=False)
+class _View:
+    """The frame at one size, as it is and mirrored: features of a batch of one or two."""
+
+    geometry: Geometry
+    features: Features
+
+
 class TinyRefiner:
-    """Click network with a second look (RITM's zoom-in, section 3.2).
+    """Click network averaged over sizes and mirror images.
 
     Features of the last frame are kept, so that a second click on it costs only the decoder.
 
     Parameters
     ----------
     net: the click network.
-    size: short side in pixels of the first look.
-    zoom: crop around the first answer and look again; ``expand`` is the side of the crop over that of the object.
-    use_mask: hand the earlier mask to the network as RITM does.
+    sizes: short sides in pixels at which the frame is looked at.
+    mirror: look at the mirrored frame too (RITM averages over flips in the same way).
+    use_mask: hand an earlier mask of the object to the network as RITM does.
     """
 
     def __init__(
-        self, net: ClickNet, *, size: int = 240, zoom: bool = True, expand: float = 1.6, use_mask: bool = True
+        self, net: ClickNet, *, sizes: Sequence[int] = (240, 320), mirror: bool = True, use_mask: bool = True
     ) -> None:
-        self.net, self.size, self.zoom, self.expand, self.use_mask = net, size, zoom, expand, use_mask
-        self._kept: tuple[np.ndarray, Geometry, Features] | None = None
+        if not sizes or min(sizes) < net.stride:
+            raise InputError(f"sizes {list(sizes)} must be short sides of at least {net.stride} pixels; (240, 320) is usual")
+        self.net, self.sizes, self.mirror, self.use_mask = net, tuple(sizes), mirror, use_mask
+        self._frame: np.ndarray | None = None
+        self._views: list[_View] = []
 
     @torch.inference_mode()
     def refine(self, frame: np.ndarray, clicks: Sequence[Click], mask: Tensor | None = None) -> Tensor:
         """See :class:`lazyvos.refine.base.Refiner`."""
         if not clicks:
             raise InputError("a refiner needs at least one click")
+        if self._frame is not frame:
+            self._frame, self._views = frame, [self._view(frame, size) for size in self.sizes]
         height, width = frame.shape[:2]
-        previous = mask.float().cpu() if mask is not None and self.use_mask else torch.zeros(height, width)
-        geometry, features = self._features(frame)
-        coarse = self._look(geometry, features, clicks, previous)
-        if not self.zoom or not any(c.positive for c in clicks):
-            return coarse
-        box = self._box(coarse, clicks)
-        if box is None:
-            return coarse
-        top, bottom, left, right = box
-        inner = np.ascontiguousarray(frame[top:bottom, left:right])
-        moved = [Click(c.x - left, c.y - top, c.object, c.positive) for c in clicks
-                 if top <= c.y < bottom and left <= c.x < right]  # fmt: skip
-        close = Geometry.of(inner.shape[:2], self.size)  # type: ignore[arg-type]
-        fine = self._look(close, self._encode(close, inner), moved, coarse[top:bottom, left:right])
-        result = torch.zeros(height, width)
-        result[top:bottom, left:right] = fine
-        return result
+        earlier = mask.float().cpu() if mask is not None and self.use_mask else torch.zeros(height, width)
+        answers = [self._answer(view, clicks, earlier) for view in self._views]
+        return torch.stack(answers).mean(0)
 
-    def _encode(self, geometry: Geometry, frame: np.ndarray) -> Features:
-        device = next(self.net.parameters()).device
-        return self.net.encode(geometry.image(frame, device).unsqueeze(0))
+    def _view(self, frame: np.ndarray, size: int) -> _View:
+        geometry = Geometry.of((frame.shape[0], frame.shape[1]), size, self.net.stride)
+        image = geometry.image(frame, next(self.net.parameters()).device).unsqueeze(0)
+        both = torch.cat([image, image.flip(-1)]) if self.mirror else image
+        return _View(geometry, self.net.encode(both.contiguous(memory_format=torch.channels_last)))
 
-    def _features(self, frame: np.ndarray) -> tuple[Geometry, Features]:
-        if self._kept is None or self._kept[0] is not frame:
-            geometry = Geometry.of((frame.shape[0], frame.shape[1]), self.size)
-            self._kept = frame, geometry, self._encode(geometry, frame)
-        return self._kept[1], self._kept[2]
-
-    def _look(self, geometry: Geometry, features: Features, clicks: Sequence[Click], previous: Tensor) -> Tensor:
-        device = features.f16.device
+    def _answer(self, view: _View, clicks: Sequence[Click], earlier: Tensor) -> Tensor:
+        geometry = view.geometry
         left, right, top, bottom = geometry.pad
-        inner = geometry.inner
-        padded = inner[0] + top + bottom, inner[1] + left + right
-        scale_y, scale_x = inner[0] / geometry.frame[0], inner[1] / geometry.frame[1]
-        disks = [
-            click_disks([((c.y + 0.5) * scale_y - 0.5 + top, (c.x + 0.5) * scale_x - 0.5 + left)
-                         for c in clicks if c.positive is sign], padded)
-            for sign in (True, False)
-        ]  # fmt: skip
-        earlier = geometry.masks(previous.unsqueeze(0))[0]
-        maps = torch.stack([earlier, *disks]).unsqueeze(0).to(device)
-        prob = torch.sigmoid(self.net.decode(features, maps))[0]
-        return geometry.probabilities(prob)[0].cpu()
+        padded = geometry.inner[0] + top + bottom, geometry.inner[1] + left + right
+        rows, columns = geometry.inner[0] / geometry.frame[0], geometry.inner[1] / geometry.frame[1]
 
-    def _box(self, coarse: Tensor, clicks: Sequence[Click]) -> tuple[int, int, int, int] | None:
-        """Square-ish crop around the answer and the positive clicks; ``None`` where it would be most of the frame."""
-        height, width = coarse.shape
-        rows, columns = torch.nonzero(coarse > 0.5, as_tuple=True)
-        ys = [*rows.tolist()[:: max(1, len(rows))], *(int(c.y) for c in clicks if c.positive)]
-        xs = [*columns.tolist()[:: max(1, len(columns))], *(int(c.x) for c in clicks if c.positive)]
-        if len(rows):
-            ys += [int(rows.min()), int(rows.max())]
-            xs += [int(columns.min()), int(columns.max())]
-        side = max(max(ys) - min(ys), max(xs) - min(xs)) * self.expand
-        side = max(side, 0.35 * min(height, width))
-        if side >= 0.9 * min(height, width):
-            return None
-        cy, cx = (max(ys) + min(ys)) / 2, (max(xs) + min(xs)) / 2
-        top = int(np.clip(cy - side / 2, 0, height - 1))
-        left = int(np.clip(cx - side / 2, 0, width - 1))
-        bottom, right = int(min(height, np.ceil(cy + side / 2))), int(min(width, np.ceil(cx + side / 2)))
-        return top, bottom, left, right
+        def disks(positive: bool) -> Tensor:
+            points = [((c.y + 0.5) * rows - 0.5 + top, (c.x + 0.5) * columns - 0.5 + left)
+                      for c in clicks if c.positive is positive]  # fmt: skip
+            return click_disks(points, padded)
+
+        maps = torch.stack([geometry.masks(earlier.unsqueeze(0))[0], disks(True), disks(False)]).unsqueeze(0)
+        both = torch.cat([maps, maps.flip(-1)]) if self.mirror else maps
+        prob = torch.sigmoid(self.net.decode(view.features, both.to(view.features.f16.device)))
+        if self.mirror:
+            prob = (prob[:1] + prob[1:].flip(-1)) / 2
+        return geometry.probabilities(prob[0])[0].cpu()
