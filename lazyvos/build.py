@@ -10,14 +10,14 @@ import torch
 from lazyvos.hub import load
 from lazyvos.interact.base import Policy
 from lazyvos.interact.policies import Lazy, Never
-from lazyvos.memory import FifoMemory, ReadMem, Unbounded
+from lazyvos.memory import FifoMemory, LongTermMemory, QdmnBank, ReadMem, Unbounded
 from lazyvos.memory.base import Memory
 from lazyvos.refine.base import Refiner
 from lazyvos.refine.tiny import TinyRefiner
 from lazyvos.tracker import Tracker
 from lazyvos.types import InputError
 
-MEMORIES = ("fifo", "readmem", "unbounded")
+MEMORIES = ("fifo", "readmem", "longterm", "qdmn", "unbounded")
 POLICIES = ("lazy", "never")
 SIZES = {"tiny": 320}
 
@@ -35,11 +35,19 @@ def pick_device(device: str | None = None) -> str:
 
 
 def make_memory(name: str, **options: Any) -> Memory:
-    """A memory strategy by name: ``fifo`` (bounded), ``readmem`` (bounded, diverse) or ``unbounded``."""
+    """A memory strategy by name: ``fifo`` (bounded), ``readmem`` (bounded, diverse), ``longterm`` (XMem's), ``qdmn``
+    (quality bank) or ``unbounded``.
+
+    The first two get ten slots, a frame every five, as XMem's working memory has; ``options`` go to the class.
+    """
     if name == "fifo":
-        return FifoMemory(**options)
+        return FifoMemory(**{"slots": 10, "every": 5, **options})
     if name == "readmem":
-        return ReadMem(**options)
+        return ReadMem(**{"slots": 10, "every": 5, **options})
+    if name == "longterm":
+        return LongTermMemory(**options)
+    if name == "qdmn":
+        return QdmnBank(**options)
     if name == "unbounded":
         return Unbounded(**options)
     raise InputError(f"memory {name!r} is unknown; choose one of {', '.join(MEMORIES)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -11,21 +12,35 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from lazyvos.backbones.fusion import FusionNet
+from lazyvos.backbones.mivos import MiVOS
+from lazyvos.backbones.qdmn import QDMN
+from lazyvos.backbones.stcn import STCN
 from lazyvos.backbones.xmem import XMem, XMemConfig
 from lazyvos.refine.clicknet import ClickNet
+from lazyvos.refine.ritm import H18, H18S, RitmNet
 from lazyvos.types import InputError
 
 _SHIPPED = {"tiny": "tiny.safetensors", "tiny-click": "tiny-click.safetensors"}
 
 
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "tiny": lambda: XMem(XMemConfig.tiny()),
+    "tiny-click": ClickNet,
+    "xmem": XMem,
+    "stcn": STCN,
+    "mivos": MiVOS,
+    "mivos-fusion": FusionNet,
+    "qdmn": QDMN,
+    "ritm-h18s": lambda: RitmNet(H18S),
+    "ritm-h18": lambda: RitmNet(H18),
+}
+
+
 def _build(name: str) -> nn.Module:
-    if name == "tiny":
-        return XMem(XMemConfig.tiny())
-    if name == "tiny-click":
-        return ClickNet()
-    if name == "xmem":
-        return XMem()
-    raise InputError(f"network {name!r} is unknown; choose one of tiny, tiny-click, xmem")
+    if name not in NETWORKS:
+        raise InputError(f"network {name!r} is unknown; choose one of {', '.join(NETWORKS)}")
+    return NETWORKS[name]()
 
 
 def _weights_file(name: str) -> Path:
@@ -72,7 +87,8 @@ def load(
 
     Parameters
     ----------
-    name: ``"tiny"`` (tracker) or ``"tiny-click"`` (refiner), both shipped, or ``"xmem"`` (published size).
+    name: ``"tiny"`` (tracker) or ``"tiny-click"`` (refiner), both shipped; or a published network of
+        :data:`NETWORKS`, whose weights are read from a file in the authors' layout.
     weights: a weight file of the same layout instead of the shipped one.
     device: where the network goes.
     seed: build with random weights drawn from this seed instead of reading any.

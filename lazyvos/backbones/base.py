@@ -33,7 +33,9 @@ class Entry:
 
     ``key [G, C_k, h, w]`` and ``address [G, C_a, h·w]`` (memory side of the similarity) with G = 1 where all objects share a key
     (XMem, STCN) and G = O where every object has its own (MiVOS, QDMN); ``value [O, C_v, h, w]``;
-    ``quality [O]`` where the backbone predicts one.
+    ``quality [O]`` where the backbone predicts one. For strategies that compare stored positions with one another:
+    ``shrinkage [G, 1, h, w]`` is the factor by which ``address`` grows (``None``: 1), ``query_address [G, C_a, h·w]`` the query side
+    of the similarity at the same positions (``None``: the key itself).
     """
 
     t: int
@@ -42,6 +44,8 @@ class Entry:
     value: Tensor
     objects: tuple[int, ...]
     quality: Tensor | None = None
+    shrinkage: Tensor | None = None
+    query_address: Tensor | None = None
 
 
 @runtime_checkable

@@ -159,7 +159,7 @@ class STCN(nn.Module):
         """See :class:`lazyvos.backbones.base.Backbone`; all objects share the query's key."""
         value = self.encode_value(image.unsqueeze(0), query.features, prob.unsqueeze(0))
         address = address_memory(query.key.flatten(1)).unsqueeze(0)
-        return Entry(t, query.key.unsqueeze(0), address, value[0], objects), None
+        return Entry(t, query.key.unsqueeze(0), address, value[0], objects, query_address=query.address.unsqueeze(0)), None
 
 
 def address_memory(key: Tensor) -> Tensor:

@@ -265,7 +265,10 @@ class XMem(nn.Module):
         value, hidden = self.encode_value(image.unsqueeze(0), query.features, prob.unsqueeze(0), hidden, deep)
         assert query.shrinkage is not None
         address = address_memory(query.key.flatten(1), query.shrinkage.flatten(1)).unsqueeze(0)
-        entry = Entry(t, query.key.unsqueeze(0), address, value[0].float(), objects)
+        entry = Entry(
+            t, query.key.unsqueeze(0), address, value[0].float(), objects,
+            shrinkage=query.shrinkage.unsqueeze(0), query_address=query.address.unsqueeze(0),
+        )  # fmt: skip
         return entry, None if hidden is None else hidden[0].float()
 
 

@@ -15,7 +15,7 @@ from lazyvos.types import Click, Correction, Prediction, Request
 
 @dataclass(frozen=True)
 class Nobody:
-    """Answers no request."""
+    """Answers no request: the tracker goes on by itself."""
 
     def answer(self, request: Request, frame: np.ndarray, prediction: Prediction) -> Sequence[Click] | None:
         """Always ``None``."""
