@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lazyvos.build import make_tracker, pick_device
+from lazyvos.build import make_tracker, pick_device, pick_precision
 from lazyvos.datasets.synthetic import SyntheticClip
 from lazyvos.memory.gram import log_abs_det, replaced, replacement_log_dets
 from lazyvos.memory.read import Part, read_values
@@ -59,7 +59,7 @@ class Ratio:
 
 def bench(
     *, seconds: float = 8.0, sizes: tuple[tuple[int, int], ...] = SIZES, memory: str = "fifo", device: str | None = None,
-    precision: str = "fp32", ratios: bool = True, note: Callable[[str], None] = lambda text: None,
+    precision: str = "auto", ratios: bool = True, note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure the shipped network and the hot spots.
 
@@ -88,13 +88,13 @@ def bench(
             note(name)
             found.append(measure())
     return {
-        "machine": machine(where), "memory": memory, "precision": precision, "speeds": [asdict(s) for s in speeds],
+        "machine": machine(where), "memory": memory, "precision": pick_precision(precision, where), "speeds": [asdict(s) for s in speeds],
         "ratios": [{**asdict(r), "times": r.times} for r in found],
     }  # fmt: skip
 
 
 def speed(
-    size: tuple[int, int], network: int | None, seconds: float, *, memory: str = "fifo", device: str = "cpu", precision: str = "fp32"
+    size: tuple[int, int], network: int | None, seconds: float, *, memory: str = "fifo", device: str = "cpu", precision: str = "auto"
 ) -> Speed:
     """Track a generated clip of ``size`` (height, width) for about ``seconds``; frames are drawn beforehand."""
     clip = SyntheticClip(seed=3, length=24, size=size, difficulty="easy")

@@ -34,6 +34,19 @@ def pick_device(device: str | None = None) -> str:
     return device
 
 
+def pick_precision(precision: str, device: str) -> str:
+    """``precision`` itself; ``"auto"`` is bf16 where ``device`` computes it natively, else fp32.
+
+    Native are CUDA devices that say so, and CPUs with AVX512-BF16 or AMX. Similarities stay in fp32 either way.
+    """
+    if precision != "auto":
+        return precision
+    if device.startswith("cuda"):
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return "bf16" if any(getattr(torch.cpu, name, bool)() for name in names) else "fp32"
+
+
 def make_memory(name: str, **options: Any) -> Memory:
     """A memory strategy by name: ``fifo`` (bounded), ``readmem`` (bounded, diverse), ``longterm`` (XMem's), ``qdmn``
     (quality bank) or ``unbounded``.
@@ -62,7 +75,7 @@ def make_tracker(
     refiner: str | Refiner | None = "tiny",
     size: int | None = 0,
     device: str | None = None,
-    precision: str = "fp32",
+    precision: str = "auto",
 ) -> Tracker:
     """Build a :class:`lazyvos.tracker.Tracker` from names.
 
@@ -73,7 +86,8 @@ def make_tracker(
     policy: ``"lazy"`` (thesis, chapter 6), ``"never"``, or a policy.
     refiner: ``"tiny"``, ``None``, or an object of the refiner protocol.
     size: short side of the network input; 0 is the backbone's own default, ``None`` the frame's size.
-    device, precision: see :class:`lazyvos.tracker.Tracker`; the default device is CUDA where there is one.
+    device: the default is CUDA where there is one.
+    precision: see :class:`lazyvos.tracker.Tracker`; ``"auto"`` as in :func:`pick_precision`.
     """
     where = pick_device(device)
     if isinstance(policy, str) and policy not in POLICIES:
@@ -89,5 +103,5 @@ def make_tracker(
         refiner=refiner,
         size=SIZES.get(backbone, 480) if size == 0 else size,
         device=where,
-        precision=precision,
+        precision=pick_precision(precision, where),
     )

@@ -110,7 +110,8 @@ def _build(words: Sequence[str]) -> argparse.ArgumentParser:
     bench.add_argument("--seconds", type=float, default=8.0, metavar="S", help="time for each measurement (default %(default)g)")
     bench.add_argument("--memory", default="fifo", help="memory strategy (default %(default)s)")
     bench.add_argument("--device", type=_device, metavar="NAME", help="cpu or cuda (default: cuda where there is one)")
-    bench.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
+    bench.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto",
+                     help="auto is bf16 where the machine computes it natively, else fp32")
     bench.set_defaults(run=_bench)
 
     lab = commands.add_parser("lab", parents=[common], help="open the quickstart notebook in JupyterLab")
@@ -129,7 +130,8 @@ def _network_options(memory: str = "fifo") -> _Parser:
     net.add_argument("--memory", default=memory, help="which frames to remember: fifo, readmem or unbounded (default %(default)s)")
     net.add_argument("--size", type=_size, default=0, metavar="N", help="short side at which the network runs, or full (default: the network's)")
     net.add_argument("--device", type=_device, metavar="NAME", help="cpu or cuda (default: cuda where there is one)")
-    net.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
+    net.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto",
+                     help="auto is bf16 where the machine computes it natively, else fp32")
     return net
 
 

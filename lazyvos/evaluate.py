@@ -46,7 +46,7 @@ class EvalConfig:
     policy: str = "never"
     size: int | None = 0
     device: str | None = None
-    precision: str = "fp32"
+    precision: str = "auto"
     user: Literal["none", "simulated"] = "none"
 
     def __post_init__(self) -> None:
@@ -66,7 +66,7 @@ class EvalConfig:
 
 def result_key(config: EvalConfig, tracker: Tracker) -> str:
     """Hash of everything that decides the result of a sequence: the configuration, the device's kind, the weights."""
-    facts = {**asdict(config), "weights": None, "device": tracker.device.type, "size": tracker.size, "version": VERSION}
+    facts = {**asdict(config), "weights": None, "device": tracker.device.type, "size": tracker.size, "precision": tracker.precision, "version": VERSION}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for net in (tracker.backbone, getattr(tracker.refiner, "net", None)):
         for name, value in net.state_dict().items() if isinstance(net, nn.Module) else ():

@@ -83,6 +83,7 @@ class Tracker:
         self.policy: Policy = policy or Never()
         self.refiner = refiner
         self.size, self.device, self.idu_deep_update = size, torch.device(device), idu_deep_update
+        self.precision = precision
         self._dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         self.t = -1
         self.objects: tuple[int, ...] = ()

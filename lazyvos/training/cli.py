@@ -21,18 +21,16 @@ from lazyvos.training.loop import Task, fit
 from lazyvos.training.track import TrackTask
 from lazyvos.types import InputError
 
-# the run that made the shipped weights; `--scale` multiplies the steps
+# The runs that made the shipped weights; `--scale` multiplies their steps.
 TRACKER = TrainConfig(
     phases=(
         Phase(1800, 128, 12, 2, 0.25, 10),
-        Phase(2300, 160, 7, 3, 0.4, 15),
-        Phase(3300, 208, 4, 4, 0.5, 22),
-        Phase(1200, 256, 3, 4, 0.55, 25),
+        Phase(1500, 160, 7, 3, 0.4, 15),
+        Phase(2000, 208, 4, 4, 0.5, 22),
+        Phase(700, 256, 3, 4, 0.55, 25),
     )
 )
-CLICKS = TrainConfig(
-    phases=(Phase(1500, 192, 12, 1, 0.2, 1), Phase(1500, 256, 8, 1, 0.2, 1)), rate=7e-4, warmup=40
-)
+CLICKS = TrainConfig(phases=(Phase(2200, 192, 12, 1, 0.15, 1), Phase(1600, 256, 8, 1, 0.2, 1)), rate=7e-4, warmup=40)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

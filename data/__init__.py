@@ -1,0 +1,1 @@
+"""Data that ships with lazyvos; read it through ``importlib.resources.files("lazyvos_data")``."""
