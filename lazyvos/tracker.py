@@ -271,7 +271,8 @@ class Tracker:
         if pending.stack is not None:
             assert self._geometry is not None
             prob = aggregate(self._geometry.masks(pending.stack), 0)[1]
-        deep = new or want is Want.REGULAR or (person and self.idu_deep_update)
+        corrected = pending.stack is not None and getattr(self.backbone, "state_is_mask", False)
+        deep = new or corrected or want is Want.REGULAR or (person and self.idu_deep_update)
         with self._autocast():
             entry, deepened = self.backbone.memorise(
                 self.t, pending.query, pending.image, prob[1:], objects, before, deep

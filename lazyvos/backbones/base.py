@@ -53,7 +53,8 @@ class Backbone(Protocol):
     """A segmentation network without memory of its own.
 
     Images are ``float32 [3, H, W]``, ImageNet-normalised, H and W multiples of ``stride``. The recurrent
-    state is a tensor ``[O, ...]`` with one row per object, or ``None`` for networks without one.
+    state is a tensor ``[O, ...]`` with one row per object, or ``None`` for networks without one. A network whose
+    state is the frame's own mask (QDMN) says ``state_is_mask = True``: a correction then changes its state at once.
     """
 
     stride: int

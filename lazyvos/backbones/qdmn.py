@@ -118,6 +118,7 @@ class QDMN(nn.Module):
 
     stride = 16
     top_k: int | None = 50
+    state_is_mask = True
 
     def __init__(self, config: QDMNConfig | None = None) -> None:
         super().__init__()

@@ -99,6 +99,20 @@ def test_two_objects_in_the_tracker(net: QDMN, memory: Memory) -> None:
     assert track.step(clip(9)[8]).prediction.objects == (2,)
 
 
+def test_a_correction_is_the_previous_mask_of_the_next_frame(net: QDMN) -> None:
+    track = Tracker(net, FifoMemory(4, 50), size=48)
+    frames = clip(4)
+    list(track.track(frames[:3], mask=disks((20, 26), (50, 26))))
+    track.predict(frames[3])
+    corrected = disks((60, 30), (24, 30))
+    track.correct(mask=corrected)
+    track.commit()
+    state = track.state()["recurrent"]
+    assert track._geometry is not None
+    wanted = track._geometry.masks(torch.stack([torch.from_numpy((corrected == o).astype(np.float32)) for o in (1, 2)]))
+    assert ((state > 0.5) == (wanted > 0.5)).float().mean() > 0.99
+
+
 def test_half_precision_keeps_scores_and_masks_in_single(net: QDMN) -> None:
     track = Tracker(net, QdmnBank(3, 1, minimum=0.0), size=48, precision="bf16")
     list(track.track(clip(2), mask=disks((20, 26), (50, 26))))
