@@ -8,7 +8,6 @@ from importlib import resources
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -17,6 +16,7 @@ from lazyvos.backbones.mivos import MiVOS
 from lazyvos.backbones.qdmn import QDMN
 from lazyvos.backbones.stcn import STCN
 from lazyvos.backbones.xmem import XMem, XMemConfig
+from lazyvos.masks.atomic import atomic_path
 from lazyvos.refine.clicknet import ClickNet
 from lazyvos.refine.ritm import H18, H18S, RitmNet
 from lazyvos.types import InputError
@@ -114,14 +114,6 @@ def load(
 
 def save(net: nn.Module, path: str | Path, facts: dict[str, object] | None = None) -> None:
     """Write the weights of ``net`` in half precision as safetensors, with ``facts`` in the header; atomic."""
-    file = Path(path)
-    partial = file.with_suffix(".partial")
     state = {k: v.detach().half().contiguous() if v.is_floating_point() else v for k, v in net.state_dict().items()}
-    save_file(state, partial, {"facts": json.dumps(facts or {})})
-    partial.replace(file)
-
-
-def facts(name: str) -> dict[str, object]:
-    """What the header of a shipped weight file says of its training."""
-    with safe_open(_weights_file(name), framework="pt") as file:
-        return json.loads((file.metadata() or {}).get("facts", "{}"))
+    with atomic_path(path) as partial:
+        save_file(state, partial, {"facts": json.dumps(facts or {})})

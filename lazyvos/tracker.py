@@ -290,10 +290,8 @@ class Tracker:
         pending = self._current()
         return self.policy.decide(pending.original) if pending.original.objects else {}
 
-    def requests(self) -> tuple[Request, ...]:
-        """The requests that the policy makes on the current frame."""
+    def _requests(self, asked: Iterable[int]) -> tuple[Request, ...]:
         original = self._current().original
-        asked = [o for o, action in self.wishes().items() if action is Action.ASK]
         return tuple(
             Request(self.t, o, original.scores[o], original.deltas[o], doubtful_point(original, o)) for o in asked
         )
@@ -309,7 +307,8 @@ class Tracker:
             pseudo = [o for o, action in wishes.items() if action is Action.PSEUDO]
             if pseudo and self.refiner is not None:
                 self.pseudo_correct(pseudo)
-            requests = self.requests() if user is not None else ()
+            if user is not None:
+                requests = self._requests(o for o, action in wishes.items() if action is Action.ASK)
             for request in requests:
                 assert user is not None
                 clicks = user.answer(request, frame, pending.current)

@@ -12,6 +12,7 @@ from torch import nn
 
 from lazyvos import hub
 from lazyvos.backbones.xmem import XMem, XMemConfig
+from lazyvos.masks.atomic import atomic_path
 from lazyvos.refine.clicknet import ClickNet
 from lazyvos.training.clicks import ClickTask
 from lazyvos.training.clips import ClipMaker
@@ -81,7 +82,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     }  # fmt: skip
     target = Path(args.out) / f"{args.net}.safetensors"
     hub.save(net, target, facts)
-    (Path(args.out) / "facts.json").write_text(json.dumps(facts, indent=1))
+    with atomic_path(Path(args.out) / "facts.json") as partial:
+        partial.write_text(json.dumps(facts, indent=1))
     return {**facts, "weights": str(target)}
 
 

@@ -11,7 +11,7 @@ from lazyvos.refine.clicknet import ClickNet, click_disks
 from lazyvos.training.clips import ClipMaker, ClipSpec
 from lazyvos.training.config import TrainConfig
 from lazyvos.training.losses import VOID, dice, normalised_focal
-from lazyvos.training.track import MEAN, STD
+from lazyvos.training.track import normalised
 
 
 def inner_point(region: np.ndarray, rng: np.random.Generator, depth: float = 0.5) -> tuple[float, float] | None:
@@ -56,8 +56,7 @@ class ClickTask:
         device = next(net.parameters()).device
         frames, labels = batch
         rng = np.random.default_rng((self.config.seed, step, 7))
-        x = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2).float() / 255
-        x = ((x - MEAN.to(device)) / STD.to(device)).contiguous(memory_format=torch.channels_last)
+        x = normalised(torch.from_numpy(frames).to(device))
         truth, known = labels == 1, labels != VOID
         features = net.encode(x)
         points: list[tuple[list[tuple[float, float]], list[tuple[float, float]]]] = [([], []) for _ in frames]

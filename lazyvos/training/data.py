@@ -11,9 +11,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from lazyvos.masks.labels import VOID
 from lazyvos.types import InputError
-
-VOID = 255
 
 
 @dataclass

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-VOID = 255
+from lazyvos.masks.labels import VOID
 
 
 def bootstrapped_cross_entropy(logits: Tensor, labels: Tensor, share: float) -> Tensor:

@@ -7,12 +7,18 @@ import torch
 from torch import Tensor, nn
 
 from lazyvos.backbones.xmem import XMem
+from lazyvos.geometry import MEAN, STD
 from lazyvos.training.clips import ClipMaker, ClipSpec
 from lazyvos.training.config import TrainConfig
 from lazyvos.training.step import clip_loss
 
-MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
-STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+
+def normalised(frames: Tensor) -> Tensor:
+    """``uint8 [N, H, W, 3]`` RGB to ImageNet-normalised ``float32 [N, 3, H, W]``, channels last."""
+    x = frames.permute(0, 3, 1, 2).float() / 255
+    x = (x - x.new_tensor(MEAN).view(1, 3, 1, 1)) / x.new_tensor(STD).view(1, 3, 1, 1)
+    return x.contiguous(memory_format=torch.channels_last)
+
 
 
 class TrackTask:
@@ -36,8 +42,7 @@ class TrackTask:
         device = next(net.parameters()).device
         frames, labels, objects = batch
         size, length = frames.shape[0], frames.shape[1]
-        flat = torch.from_numpy(frames).to(device).flatten(0, 1).permute(0, 3, 1, 2).float() / 255
-        flat = ((flat - MEAN.to(device)) / STD.to(device)).contiguous(memory_format=torch.channels_last)
+        flat = normalised(torch.from_numpy(frames).to(device).flatten(0, 1))
         images = flat.view(size, length, *flat.shape[1:])
         share = max(self.config.hard_share, 1 - (1 - self.config.hard_share) * step / max(1, self.config.hard_steps))
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
