@@ -7,7 +7,7 @@ The state-dict keys of the published configuration are those of the authors' che
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -34,7 +34,8 @@ class XMemConfig:
 
     ``key_dim`` C_k, ``value_dim`` C_v and ``hidden_dim`` C_h follow the paper (section 4); ``hidden_dim=0``
     removes the sensory memory. ``widths`` are the channels of the decoder at strides 16, 8 and 4.
-    ``dropout`` is the ratio of spatial dropout on the key projection (0 = none; Monte-Carlo dropout).
+    ``dropout`` is the share of key channels that training drops (0 = none; Monte-Carlo dropout).
+    ``anisotropic=False`` leaves out shrinkage and selection: the plain squared distance, as STCN reads.
     """
 
     trunk: str = "resnet50"
@@ -45,11 +46,17 @@ class XMemConfig:
     feature_dim: int = 1024
     attention: bool = True
     dropout: float = 0.0
+    anisotropic: bool = True
 
     @staticmethod
     def tiny() -> XMemConfig:
         """The shipped small network: MobileNetV2 trunk, light value encoder, no CBAM."""
         return XMemConfig("mobilenetv2", 64, 128, 32, (128, 64, 48), 128, attention=False)
+
+    @staticmethod
+    def tiny_stm() -> XMemConfig:
+        """The small network as a pure memory network: no sensory state, similarity of keys alone (the read of STCN)."""
+        return replace(XMemConfig.tiny(), hidden_dim=0, anisotropic=False)
 
 
 class Features(NamedTuple):
@@ -79,17 +86,19 @@ class ResNetTrunk(nn.Module):
 
 
 class KeyProjection(nn.Module):
-    """Key, shrinkage and selection from the stride-16 feature (XMem, section 3.2)."""
+    """Key, and where wanted shrinkage and selection, from the stride-16 feature (XMem, section 3.2)."""
 
-    def __init__(self, inputs: int, key_dim: int) -> None:
+    def __init__(self, inputs: int, key_dim: int, anisotropic: bool = True) -> None:
         super().__init__()
         self.key_proj = nn.Conv2d(inputs, key_dim, 3, padding=1)
-        self.d_proj = nn.Conv2d(inputs, 1, 3, padding=1)
-        self.e_proj = nn.Conv2d(inputs, key_dim, 3, padding=1)
+        self.d_proj = nn.Conv2d(inputs, 1, 3, padding=1) if anisotropic else None
+        self.e_proj = nn.Conv2d(inputs, key_dim, 3, padding=1) if anisotropic else None
         nn.init.orthogonal_(self.key_proj.weight)
         nn.init.zeros_(self.key_proj.bias)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        if self.d_proj is None or self.e_proj is None:
+            return self.key_proj(x).float(), None, None
         shrinkage = self.d_proj(x).float() ** 2 + 1
         return self.key_proj(x).float(), shrinkage, torch.sigmoid(self.e_proj(x).float())
 
@@ -208,16 +217,19 @@ class XMem(nn.Module):
                 self.value_encoder.hidden_reinforce = ValueTransform(config.value_dim, config.hidden_dim)
         else:
             raise ValueError(f"trunk must be 'resnet50' or 'mobilenetv2', not {config.trunk!r}")
-        self.key_proj = KeyProjection(config.feature_dim, config.key_dim)
+        self.key_proj = KeyProjection(config.feature_dim, config.key_dim, config.anisotropic)
         self.decoder = Decoder(config, self.key_encoder.skip8, self.key_encoder.skip4)  # type: ignore[arg-type]
 
-    def encode_key(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Features]:
-        """Key ``[B, C_k, h, w]``, shrinkage ``[B, 1, h, w]`` (≥ 1), selection ``[B, C_k, h, w]`` in (0, 1), features."""
+    def encode_key(self, frames: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, Features]:
+        """Key ``[B, C_k, h, w]``, shrinkage ``[B, 1, h, w]`` (≥ 1), selection ``[B, C_k, h, w]`` in (0, 1), features.
+
+        Shrinkage and selection are ``None`` without the anisotropic similarity.
+        """
         features = Features(*self.key_encoder(frames))
-        f16 = features.f16
+        key, shrinkage, selection = self.key_proj(features.f16)
         if self.config.dropout:
-            f16 = F.dropout2d(f16, self.config.dropout, self.training)
-        return *self.key_proj(f16), features
+            key = F.dropout2d(key, self.config.dropout, self.training)
+        return key, shrinkage, selection, features
 
     def encode_value(
         self, frames: Tensor, features: Features, masks: Tensor, hidden: Tensor | None, deep: bool
@@ -242,8 +254,8 @@ class XMem(nn.Module):
     def encode(self, image: Tensor, state: Tensor | None = None) -> Query:
         """See :class:`lazyvos.backbones.base.Backbone`."""
         key, shrinkage, selection, features = self.encode_key(image.unsqueeze(0))
-        address = address_query(key.flatten(2), selection.flatten(2))
-        return Query(key[0], address[0], features, shrinkage[0])
+        address = address_query(key.flatten(2), None if selection is None else selection.flatten(2))
+        return Query(key[0], address[0], features, None if shrinkage is None else shrinkage[0])
 
     def initial_state(self, objects: int, grid: tuple[int, int]) -> Tensor | None:
         """Zeros ``[O, C_h, h, w]``, or ``None`` without sensory memory."""
@@ -263,11 +275,11 @@ class XMem(nn.Module):
         """See :class:`lazyvos.backbones.base.Backbone`; ``deep`` is XMem's update from the memory value."""
         hidden = None if state is None else state.unsqueeze(0)
         value, hidden = self.encode_value(image.unsqueeze(0), query.features, prob.unsqueeze(0), hidden, deep)
-        assert query.shrinkage is not None
-        address = address_memory(query.key.flatten(1), query.shrinkage.flatten(1)).unsqueeze(0)
+        shrinkage = None if query.shrinkage is None else query.shrinkage.flatten(1)
+        address = address_memory(query.key.flatten(1), shrinkage).unsqueeze(0)
         entry = Entry(
             t, query.key.unsqueeze(0), address, value[0].float(), objects,
-            shrinkage=query.shrinkage.unsqueeze(0), query_address=query.address.unsqueeze(0),
+            shrinkage=None if query.shrinkage is None else query.shrinkage.unsqueeze(0), query_address=query.address.unsqueeze(0),
         )  # fmt: skip
         return entry, None if hidden is None else hidden[0].float()
 

@@ -45,8 +45,8 @@ def clip_loss(
     masks = (labels[:, 0].unsqueeze(1) == wanted).float()
     exists = masks.flatten(2).any(-1).float()[..., None, None]
 
-    addresses = address_memory(keys.flatten(2), shrinkage.flatten(2))
-    queries = address_query(keys.flatten(2), selection.flatten(2))
+    addresses = address_memory(keys.flatten(2), None if shrinkage is None else shrinkage.flatten(2))
+    queries = address_query(keys.flatten(2), None if selection is None else selection.flatten(2))
     value, hidden = net.encode_value(frames[:, 0], features[0], masks, hidden, deep=True)
     values = [value.flatten(3)]
     total = frames.new_zeros(())
