@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lazyvos.backbones.fusion import FusionNet
@@ -16,9 +17,13 @@ from lazyvos.backbones.mivos import MiVOS
 from lazyvos.backbones.qdmn import QDMN
 from lazyvos.backbones.stcn import STCN
 from lazyvos.backbones.xmem import XMem, XMemConfig
+from lazyvos.convert import adapt, identify, read_checkpoint, sized
+from lazyvos.device import compile_network, pick_precision
+from lazyvos.fetch import pull
 from lazyvos.masks.atomic import atomic_path
 from lazyvos.refine.clicknet import ClickNet
 from lazyvos.refine.ritm import H18, H18S, RitmNet
+from lazyvos.registry import releases, releases_of
 from lazyvos.types import InputError
 
 _SHIPPED = {"tiny": "tiny.safetensors", "tiny-click": "tiny-click.safetensors"}
@@ -26,6 +31,7 @@ _SHIPPED = {"tiny": "tiny.safetensors", "tiny-click": "tiny-click.safetensors"}
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "tiny": lambda: XMem(XMemConfig.tiny()),
+    "tiny-stm": lambda: XMem(XMemConfig.tiny_stm()),
     "tiny-click": ClickNet,
     "xmem": XMem,
     "stcn": STCN,
@@ -37,9 +43,23 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def _build(name: str) -> nn.Module:
+def shipped() -> tuple[str, ...]:
+    """Names of the networks whose weights come with the package."""
+    return tuple(_SHIPPED)
+
+
+def network_of(state: Mapping[str, Tensor]) -> str | None:
+    """Which network of :data:`NETWORKS` a state dict fits, by its keys and shapes; ``None`` for none of them."""
+    return identify(state, NETWORKS)
+
+
+def _check(name: str) -> None:
     if name not in NETWORKS:
         raise InputError(f"network {name!r} is unknown; choose one of {', '.join(NETWORKS)}")
+
+
+def _build(name: str) -> nn.Module:
+    _check(name)
     return NETWORKS[name]()
 
 
@@ -51,69 +71,89 @@ def _weights_file(name: str) -> Path:
 
 
 def _fill(net: nn.Module, state: dict[str, Tensor], where: str) -> None:
-    wanted = {key: tuple(value.shape) for key, value in net.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in state.items()}
-    if wanted != found:
-        missing = [k for k in wanted if k not in found]
-        unexpected = [k for k in found if k not in wanted]
-        shapes = [f"{k} {found[k]} instead of {wanted[k]}" for k in wanted if k in found and found[k] != wanted[k]]
-        parts = [f"missing {missing[:3]}" if missing else "", f"unexpected {unexpected[:3]}" if unexpected else "",
-                 f"shape of {shapes[:3]}" if shapes else ""]  # fmt: skip
-        raise InputError(f"{where} does not fit this network: {'; '.join(p for p in parts if p)}; check the name")
-    net.load_state_dict({key: value.to(net.state_dict()[key].dtype) for key, value in state.items()})
+    own = net.state_dict()
+    adapted = adapt(state, net)
+    if adapted.differences:
+        other = network_of(state)
+        mend = f"it looks like {other!r}: use load({other!r}, …)" if other else "check the name"
+        raise InputError(f"{where} does not fit this network: {adapted.differences}; {mend}")
+    net.load_state_dict({key: value.to(own[key].dtype) for key, value in adapted.state.items()})
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """State dict of a ``.safetensors`` or ``.pth``/``.pt`` file; code in it never runs.
+    """State dict of a ``.safetensors`` or ``.pth``/``.pt`` file; see :func:`lazyvos.convert.read_checkpoint`."""
+    return read_checkpoint(path)
 
-    Raises :class:`InputError` for a missing file or one that holds no state dict.
+
+def find_weights(weights: str | Path, network: str | None = None) -> Path:
+    """Path of the weights that a user names: a registry name (downloaded if need be), a shipped network's, or a file.
+
+    Raises :class:`InputError` for a release of another network than ``network``, and where there is nothing.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise InputError(f"weights {file} do not exist; give a .safetensors, .pth or .pt file")
-    try:
-        state = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(f"weights {file} cannot be read ({error.__class__.__name__}: {error}); download it again") from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise InputError(f"weights {file} hold no plain state dict of tensors")
-    return state
+    if isinstance(weights, str) and weights in releases():
+        release = releases()[weights]
+        if network is not None and release.network != network:
+            own = releases_of(network)
+            mend = f"choose {' or '.join(own)}" if own else "there is none in the registry"
+            raise InputError(f"weights {weights!r} are of network {release.network!r}, not {network!r}; {mend}, or give a file")
+        return pull(release)
+    if isinstance(weights, str) and weights in _SHIPPED:
+        return _weights_file(weights)
+    if not Path(weights).is_file():
+        raise InputError(f"weights {weights} do not exist; give a .safetensors, .pth or .pt file, or one of {', '.join(releases())}")
+    return Path(weights)
 
 
 def load(
-    name: str = "tiny", weights: str | Path | None = None, *, device: str | torch.device = "cpu", seed: int | None = None
-) -> nn.Module:
+    name: str = "tiny", weights: str | Path | None = None, *, device: str | torch.device = "cpu", seed: int | None = None,
+    precision: str | None = None, compile: bool = False,
+) -> nn.Module:  # fmt: skip
     """Build a network by name and fill it.
 
     Parameters
     ----------
-    name: ``"tiny"`` (tracker) or ``"tiny-click"`` (refiner), both shipped; or a published network of
-        :data:`NETWORKS`, whose weights are read from a file in the authors' layout.
-    weights: a weight file of the same layout instead of the shipped one.
+    name: a network of :data:`NETWORKS`. ``"tiny"`` (tracker) and ``"tiny-click"`` (refiner) ship with weights; the
+        published ones get random weights (seed 0, with a warning) unless ``weights`` are given.
+    weights: a name of the registry (``lazyvos weights list``), downloaded once; or a file in the authors' layout or
+        ours (``.pth``, ``.safetensors``), plain or within a training checkpoint. Code in a file never runs.
+        An XMem takes its sizes from the file (the model without sensory memory included).
     device: where the network goes.
-    seed: build with random weights drawn from this seed instead of reading any.
+    seed: build with random weights drawn from this seed instead of reading any; not together with ``weights``.
+    precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"``: what a tracker around this network computes in unless it is told
+        otherwise (autocast; the weights stay in fp32).
+    compile: compile it (:func:`lazyvos.device.compile_network`).
 
     Returns
     -------
     The network in evaluation mode, channels last.
 
-    Raises :class:`InputError` for an unknown name, or weights that do not fit.
+    Raises :class:`InputError` for an unknown name, weights that do not fit, and a download that fails.
     """
+    if seed is not None and weights is not None:
+        raise InputError(f"load({name!r}) got both weights={str(weights)!r} and seed={seed}; give one of them")
+    if seed is None and weights is None and name in NETWORKS and name not in _SHIPPED:
+        named = "".join(f", weights={own!r}" for own in releases_of(name))
+        warnings.warn(f"{name!r} ships without weights, these are random ones (seed 0); give weights=FILE{named}, or seed=0",
+                      UserWarning, stacklevel=2)  # fmt: skip
+        seed = 0
     if seed is not None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             net = _build(name)
     else:
-        net = _build(name)
-        if weights is None and name not in _SHIPPED:
-            raise InputError(f"{name!r} ships without weights; give weights=FILE, or seed=0 for random ones")
-        file = Path(weights) if weights is not None else _weights_file(name)
-        _fill(net, read_weights(file), str(file))
-    return net.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        _check(name)
+        file = find_weights(weights, name) if weights is not None else _weights_file(name)
+        state = read_weights(file)
+        net = sized(NETWORKS[name], state)
+        _fill(net, state, str(file))
+    net = net.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if precision is not None:
+        net.precision = pick_precision(precision, str(device))  # type: ignore[assignment]
+    return compile_network(net, str(device)) if compile else net
 
 
-def save(net: nn.Module, path: str | Path, facts: dict[str, object] | None = None) -> None:
-    """Write the weights of ``net`` in half precision as safetensors, with ``facts`` in the header; atomic."""
-    state = {k: v.detach().half().contiguous() if v.is_floating_point() else v for k, v in net.state_dict().items()}
+def save(net: nn.Module, path: str | Path, facts: dict[str, object] | None = None, *, half: bool = True) -> None:
+    """Write the weights of ``net`` as safetensors with ``facts`` in the header; atomic. ``half=False`` keeps their precision."""
+    state = {k: (v.detach().half() if half and v.is_floating_point() else v.detach()).contiguous() for k, v in net.state_dict().items()}
     with atomic_path(path) as partial:
         save_file(state, partial, {"facts": json.dumps(facts or {})})

@@ -35,8 +35,6 @@ def test_seed_decides_random_weights_and_leaves_the_global_generator_alone():
 def test_wrong_weights_are_named(tmp_path: Path):
     with pytest.raises(InputError, match="unknown"):
         hub.load("nonsense")
-    with pytest.raises(InputError, match="without weights"):
-        hub.load("mivos-fusion")
     with pytest.raises(InputError, match="do not exist"):
         hub.load("tiny", tmp_path / "none.pth")
     hub.save(hub.load("mivos-fusion", seed=0), tmp_path / "fusion.safetensors")
@@ -45,6 +43,44 @@ def test_wrong_weights_are_named(tmp_path: Path):
     (tmp_path / "text.pth").write_text("no weights")
     with pytest.raises(InputError, match="cannot be read"):
         hub.load("tiny", tmp_path / "text.pth")
+
+
+def test_published_networks_without_weights_are_random_and_say_so():
+    with pytest.warns(UserWarning, match=r"random.*weights='mivos-fusion'"):
+        net = hub.load("mivos-fusion")
+    assert torch.equal(net.final_conv.weight, hub.load("mivos-fusion", seed=0).final_conv.weight)
+
+
+def test_shipped_weights_and_a_seed_give_no_warning(recwarn):
+    hub.load("tiny-click")
+    hub.load("mivos-fusion", seed=1)
+    assert not [w for w in recwarn if "random" in str(w.message)]
+
+
+def test_weights_and_a_seed_together_are_refused():
+    with pytest.raises(InputError, match="one of them"):
+        hub.load("mivos-fusion", "a.pth", seed=1)
+
+
+def test_registry_names_are_looked_up_in_the_cache(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("LAZYVOS_HOME", str(tmp_path))
+    file = tmp_path / "weights" / "fusion.pth"
+    with pytest.raises(InputError, match=str(file)):
+        hub.load("mivos-fusion", "mivos-fusion")
+    file.parent.mkdir()
+    torch.save(hub.load("mivos-fusion", seed=5).state_dict(), file)
+    loaded = hub.load("mivos-fusion", "mivos-fusion")
+    assert torch.equal(loaded.final_conv.weight, hub.load("mivos-fusion", seed=5).final_conv.weight)
+    with pytest.raises(InputError, match="'mivos-fusion' are of network 'mivos-fusion', not 'stcn'; choose stcn or stcn-s03"):
+        hub.load("stcn", "mivos-fusion")
+    with pytest.raises(InputError, match=r"nothing-like-it do not exist.*xmem-s012"):
+        hub.load("stcn", "nothing-like-it")
+
+
+def test_weights_of_another_network_are_recognised(tmp_path: Path):
+    torch.save(hub.load("mivos-fusion", seed=0).state_dict(), tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"missing.*looks like 'mivos-fusion': use load"):
+        hub.load("tiny", tmp_path / "a.pth")
 
 
 def test_pickled_code_never_runs(tmp_path: Path):
