@@ -43,6 +43,7 @@ class Layer:
         label: 1 to 254 for an object, 0 for scenery (it hides what is behind it where its opacity is at least 1/2).
         warp: gives the elastic displacement at frame t, `float32 [g,g,2]` in sprite widths and heights.
         world: the pose is in pixels of the backdrop and moves with the camera.
+        look: gives the sprite at frame t, of the same size and opacity as `sprite`, where its look changes.
     """
 
     sprite: np.ndarray
@@ -50,6 +51,7 @@ class Layer:
     label: int = 0
     warp: Callable[[int], np.ndarray] | None = None
     world: bool = False
+    look: Callable[[int], np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -147,11 +149,11 @@ class Clip(Source):
 
     def mask(self, t: int) -> np.ndarray:
         """Exact label map `uint8 [H,W]` of frame `t`."""
-        return self._at(t).labels
+        return self.rendered(t).labels
 
     def states(self, t: int) -> list[ObjectState]:
         """What frame `t` shows of each object, in the order of the labels."""
-        drawn = self._at(t)
+        drawn = self.rendered(t)
         found = []
         for label in self.objects:
             shown, inside, area = drawn.shown[label], drawn.inside[label], drawn.area[label]
@@ -163,16 +165,17 @@ class Clip(Source):
     def pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Frames with their label maps, in order."""
         for t in count() if self.length is None else range(self.length):
-            drawn = self._at(t)
+            drawn = self.rendered(t)
             yield drawn.frame, drawn.labels
 
     def _frames(self) -> Iterator[np.ndarray]:
         return (frame for frame, _ in self.pairs())
 
     def _frame(self, t: int) -> np.ndarray:
-        return self._at(t).frame
+        return self.rendered(t).frame
 
-    def _at(self, t: int) -> Rendered:
+    def rendered(self, t: int) -> Rendered:
+        """Frame `t` with its labels and the pixels of each object."""
         if t < 0 or (self.length is not None and t >= self.length):
             raise IndexError(f"frame {t} of {self.name} does not exist; it has {self.length or 'endless'} frames")
         last = self._last
@@ -222,7 +225,7 @@ def _paste(frame: np.ndarray, labels: np.ndarray, layer: Layer, pose: Pose, t: i
                          borderMode=cv2.BORDER_REPLICATE)
         u += move[..., 0] * np.float32(w)
         v += move[..., 1] * np.float32(h)
-    drawn = cv2.remap(layer.sprite, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    drawn = cv2.remap(layer.sprite if layer.look is None else layer.look(t), u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     whole = int(np.count_nonzero(drawn[..., 3] >= 128)) if layer.label else 0
     y0, y1, x0, x1 = max(top, 0), min(bottom + 1, height), max(left, 0), min(right + 1, width)
     drawn = drawn[y0 - top:y1 - top, x0 - left:x1 - left]

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from math import cos, pi, radians, sin
 
-import cv2
 import numpy as np
 
+from lazyvos.datasets.appearance import Drift, Weather
 from lazyvos.datasets.motion import Elastic, Gait, Wander, plateau
 from lazyvos.datasets.photos import CUTOUTS, backdrop, covering, cutout, hue_turned, sprite
 from lazyvos.datasets.scene import Clip, Layer, Pose, Scene
@@ -39,6 +39,8 @@ class Difficulty:
         light: spread of the brightness, overall and across the frame.
         blur: largest blur, in pixels.
         noise: spread of the grain, in grey levels.
+        drift: spread of the slow change of an object's look; at 1 its hue turns by about 60 degrees and its texture
+            fades into another one and back, over some hundred frames. The outline stays.
     """
 
     speed: float = 1.0
@@ -53,6 +55,7 @@ class Difficulty:
     light: float = 0.12
     blur: float = 0.7
     noise: float = 2.5
+    drift: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -101,6 +104,10 @@ class SyntheticClip(Clip):
         act: frames of one act; in each, an object may be hidden once or leave once, never at its beginning.
         kinds: which cut-outs (`photos.CUTOUTS`) to draw the objects from.
 
+    Attributes:
+        actors: for each object in order, the `Actor` that moves it.
+        weather: the `Weather` over the frames.
+
     All objects are at least half visible in frame 0. Raises InputError for arguments outside these ranges.
     """
 
@@ -110,6 +117,8 @@ class SyntheticClip(Clip):
         self.seed, self.act, self.kinds = int(seed), int(act), tuple(kinds)
         self.difficulty = _difficulty(difficulty)
         _check(self.seed, length, size, objects, self.act, self.kinds)
+        self.actors: tuple[Actor, ...]
+        self.weather: Weather
         for attempt in range(100):
             scene = _compose(self, (int(size[0]), int(size[1])), objects, attempt)
             super().__init__(f"synthetic-{seed}", scene, length, fps)
@@ -154,15 +163,19 @@ def _compose(clip: SyntheticClip, size: tuple[int, int], objects: int, attempt: 
     behind: list[Layer] = []
     things: list[Layer] = []
     front: list[Layer] = []
+    actors = []
     for i in range(objects):
-        actor = _Actor(clip, size, i, objects, order[i], rng, attempt)
-        things.append(Layer(actor.sprite, actor.pose, i + 1, actor.warp))
+        actor = Actor(clip, size, i, objects, order[i], rng, attempt)
+        actors.append(actor)
+        things.append(Layer(actor.sprite, actor.pose, i + 1, actor.warp, look=actor.look))
         (behind if rng.random() < 0.5 else front).append(Layer(actor.twin, actor.twin_pose, 0, actor.warp))
         front += [Layer(prop, actor.hidden_by(n, prop)) for n, prop in enumerate(props)]
-    return Scene(size, place, _camera(rng, hard, place, size), (*behind, *things, *front), _weather(rng, hard, size))
+    camera = _camera(rng, hard, place, size)
+    clip.actors, clip.weather = tuple(actors), Weather(rng, size, light=hard.light, blur=hard.blur, noise=hard.noise)
+    return Scene(size, place, camera, (*behind, *things, *front), clip.weather)
 
 
-class _Actor:
+class Actor:
     """One object: how it looks, where it goes, who passes."""
 
     def __init__(self, clip: SyntheticClip, size: tuple[int, int], index: int, objects: int, kind: str,
@@ -189,6 +202,13 @@ class _Actor:
         elif hard.deformation > 0:
             self.warp = Elastic(rng, hard.deformation, 45)
         self._act = lru_cache(maxsize=4)(lambda number: _draw_act(clip, index, number, attempt))
+        # a source of its own, so that clips without drift stay what they were
+        self._drift = Drift(np.random.default_rng([clip.seed, attempt, index, 0, 1]), self.sprite, hard.drift) if hard.drift else None
+        self.look: Callable[[int], np.ndarray] | None = self._drift
+
+    def drifted(self, t: int) -> float:
+        """How far its look is from that of frame 0: 0 is alike, 1 about 60 degrees of hue or another texture."""
+        return self._drift.amount(t) if self._drift is not None else 0.0
 
     def pose(self, t: int) -> Pose:
         """Along its path, or on the way out of the frame and back."""
@@ -219,6 +239,10 @@ class _Actor:
         side = 1 if act.directions[0] < pi else -1
         return Pose(middle.x + side * way * (self._width + self._reach), middle.y + 0.35 * self._reach * side,
                     middle.scale * 0.95, -middle.angle, flip=side < 0)
+
+    def passed(self, t: int) -> bool:
+        """Whether its look-alike is on its way across the frame."""
+        return self.twin_pose(t) is not None
 
     def hidden_by(self, number: int, prop: np.ndarray) -> Callable[[int], Pose | None]:
         """Path of occluder `number`: it comes from outside, lingers in front of the object, and goes on."""
@@ -264,23 +288,3 @@ def _camera(rng: np.random.Generator, hard: Difficulty, place: np.ndarray, size:
                     1.08 + 0.12 * min(hard.camera, 1) * float(np.tanh(zoom)), 0.1 * hard.camera * float(angle))
 
     return camera
-
-
-def _weather(rng: np.random.Generator, hard: Difficulty, size: tuple[int, int]) -> Callable[[np.ndarray, int], np.ndarray]:
-    """Light that changes in time and across the frame, a focus that comes and goes, and grain."""
-    height, width = size
-    light, focus = Wander(rng, 13, 140), Wander(rng, 1, 80)
-    grain = np.clip(rng.normal(0, hard.noise, (height + 32, width + 32, 3)), -20, 20).astype(np.int16)
-
-    def finish(frame: np.ndarray, t: int) -> np.ndarray:
-        sigma = hard.blur * max(0.0, 0.5 + 0.5 * float(focus(t)[0]))
-        if sigma > 0.2:
-            frame = cv2.GaussianBlur(frame, (0, 0), sigma)
-        level = light(t)
-        field = 1 + hard.light * (0.7 * level[0] + 0.5 * level[1:].reshape(3, 4))
-        gain = cv2.resize(field.clip(0.2, 2).astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-        lit = cv2.multiply(frame, cv2.merge([gain] * 3), dtype=cv2.CV_8U)
-        a, b = t * 17 % 32, t * 29 % 32
-        return cv2.add(lit, grain[a:a + height, b:b + width], dtype=cv2.CV_8U)
-
-    return finish
