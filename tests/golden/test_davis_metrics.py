@@ -15,6 +15,7 @@ from lazyvos.metrics import (
     evaluate_sequence,
     region,
     series_statistics,
+    stability,
     summarise,
     tolerance_radius,
 )
@@ -35,6 +36,16 @@ def scored(golden):
 
 def close(actual, expected, tolerance, label):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance, err_msg=label)
+
+
+def test_every_array_is_read(golden):
+    data, z, _ = golden
+    void = {f"void_{part}" for part in ("gt", "pred", "mask", "gt_boundary")}
+    assert {case[part] for case in data["cases"] for part in ("gt", "pred")} | void == set(z.files)
+    known = {"J", "F", "J_no_void", "F_no_void"}
+    assert all(key in known or re.fullmatch(r"F_bound_\d+px", key) for key in data["void"])
+    for block in ("edge_cases", "decay", "tolerance_radius_px", "disk_pixels"):
+        assert data[block], f"the golden file has no {block}"
 
 
 def test_every_frame(golden, scored):
@@ -63,6 +74,7 @@ def test_per_object_statistics(golden, scored):
                 for s in ("mean", "recall", "decay"):
                     got = getattr(getattr(o, m), s)
                     close(got, want[f"{m}_{s}"], golden[2], f"{case['name']} {o.id} {m} {s}")
+            close(stability(o.j[1:-1], o.f[1:-1]), want["V_lvos"], golden[2], f"{case['name']} {o.id} V")
 
 
 def test_sequence_means(golden, scored):
@@ -141,3 +153,37 @@ def test_radius_and_disk(golden):
         assert tolerance_radius((height, width)) == radius, size
     for radius, pixels in golden[0]["disk_pixels"].items():
         assert disk(int(radius)).sum() == pixels, radius
+
+
+def test_folders_of_masks(golden, tmp_path):
+    """The engine that reads files gives the same numbers."""
+    from lazyvos.masks import write_mask
+    from lazyvos.score import score_folder
+
+    data, z, tol = golden
+    for case in data["cases"]:
+        for kind in ("gt", "pred"):
+            for t, labels in enumerate(z[case[kind]]):
+                write_mask(tmp_path / kind / case["name"] / f"{t:05d}.png", labels)
+    want = {(c["name"], k): row for c in data["cases"] for k, row in enumerate(c["per_object_skip_first_last"], 1)}
+    tables = {p: score_folder(tmp_path / "gt", tmp_path / "pred", p) for p in ("davis", "vos-benchmark", "interactive")}
+    for row in tables["davis"].objects:
+        numbers = want[row["sequence"], row["id"]]
+        for m in ("J", "F"):
+            close([row[m], row[f"{m}_recall"], row[f"{m}_decay"]], [numbers[f"{m}_{s}"] for s in ("mean", "recall", "decay")], tol, str(row))
+        close(row["V"], numbers["V_lvos"], tol, str(row))
+    assert len(tables["davis"].objects) == len(want)
+    for row in tables["davis"].sequences:
+        case = next(c for c in data["cases"] if c["name"] == row["sequence"])
+        close([row["J"], row["F"]], [case["global"]["J"], case["global"]["F"]], tol, row["sequence"])
+    percent = {c["name"]: c["vos_benchmark_percent"] for c in data["cases"]}
+    assert len(tables["vos-benchmark"].objects) == sum(len(p["J"]) for p in percent.values())
+    for row in tables["vos-benchmark"].objects:
+        for m in ("J", "F"):
+            close(100 * row[m], percent[row["sequence"]][m][str(row["id"])], 100 * tol, str(row))
+    for row in tables["interactive"].objects:
+        case = next(c for c in data["cases"] if c["name"] == row["sequence"])
+        for m in ("J", "F"):
+            close(row[m], np.mean(case[f"{m}_all_frames"][row["id"] - 1]), tol, str(row))
+            series = tables["interactive"].series[row["sequence"], row["id"]]
+            close(getattr(series, m.lower()), case[f"{m}_all_frames"][row["id"] - 1], tol, str(row))
