@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from lazyvos.backbones.base import Backbone
+from lazyvos.device import compile_network, pick_device, pick_precision
 from lazyvos.hub import load
 from lazyvos.interact.base import Policy
 from lazyvos.interact.policies import Lazy, Never
 from lazyvos.memory import FifoMemory, LongTermMemory, QdmnBank, ReadMem, Unbounded
 from lazyvos.memory.base import Memory
 from lazyvos.refine.base import Refiner
-from lazyvos.refine.tiny import TinyRefiner
 from lazyvos.tracker import Tracker
 from lazyvos.types import InputError
 
 MEMORIES = ("fifo", "readmem", "longterm", "qdmn", "unbounded")
 POLICIES = ("lazy", "never")
-SIZES = {"tiny": 320}
-
-
-def pick_device(device: str | None = None) -> str:
-    """``device`` itself, or CUDA where there is one, else the CPU."""
-    if device is None or device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, number = device.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
-        raise InputError(f"device {device!r} is unknown; choose cpu, cuda or cuda:N")
-    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
-        raise InputError(f"device {device!r} is not available on this machine; use cpu")
-    return device
-
-
-def pick_precision(precision: str, device: str) -> str:
-    """``precision`` itself; ``"auto"`` is bf16 where ``device`` computes it natively, else fp32.
-
-    Native are CUDA devices that say so, and CPUs with AVX512-BF16 or AMX. Similarities stay in fp32 either way.
-    """
-    if precision != "auto":
-        return precision
-    if device.startswith("cuda"):
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return "bf16" if any(getattr(torch.cpu, name, bool)() for name in names) else "fp32"
+REFINERS = ("tiny", "ritm", "ritm-h18", "ritm-h18s", "sam-hq", "sam-hq-vit-tiny", "sam-hq-vit-b", "sam-hq-vit-l", "sam-hq-vit-h")
+BACKBONES = ("tiny", "tiny-stm", "xmem", "stcn", "mivos", "qdmn")
+SIZES = {"tiny": 320, "tiny-stm": 320}
 
 
 def make_memory(name: str, **options: Any) -> Memory:
@@ -66,42 +43,87 @@ def make_memory(name: str, **options: Any) -> Memory:
     raise InputError(f"memory {name!r} is unknown; choose one of {', '.join(MEMORIES)}")
 
 
+def make_policy(name: str, **options: Any) -> Policy:
+    """A policy by name: ``lazy`` (thesis, chapter 6) or ``never``; ``options`` go to the class."""
+    if name == "lazy":
+        return Lazy(**options)
+    if name == "never":
+        return Never(**options)
+    raise InputError(f"policy {name!r} is unknown; choose one of {', '.join(POLICIES)}")
+
+
+def make_refiner(
+    name: str, *, weights: str | Path | None = None, device: str | None = None, precision: str = "auto", **options: Any
+) -> Refiner:
+    """A refiner by name of :data:`REFINERS`; ``options`` go to the class.
+
+    ``tiny`` ships with weights. ``ritm`` (= ``ritm-h18``) and ``sam-hq`` (= ``sam-hq-vit-b``) read theirs from ``weights``, a
+    file or a registry name; without, they are random. SAM-HQ needs ``pip install "lazyvos[sam]"``.
+    """
+    where = pick_device(device)
+    if name == "tiny":
+        from lazyvos.refine.tiny import TinyRefiner
+
+        return TinyRefiner(load("tiny-click", weights, device=where), **options)  # type: ignore[arg-type]
+    if name in ("ritm", "ritm-h18", "ritm-h18s"):
+        from lazyvos.refine.ritm_predictor import RitmRefiner
+
+        return RitmRefiner(load("ritm-h18" if name == "ritm" else name, weights, device=where), **options)  # type: ignore[arg-type]
+    if name in REFINERS:
+        from lazyvos.refine.sam_hq import SamHqRefiner
+
+        model = name.removeprefix("sam-hq").removeprefix("-").replace("-", "_") or "vit_b"
+        return SamHqRefiner(model, weights=weights, device=where, precision=pick_precision(precision, where), **options)
+    raise InputError(f"refiner {name!r} is unknown; choose one of {', '.join(REFINERS)}")
+
+
 def make_tracker(
-    backbone: str = "tiny",
+    backbone: str | Backbone = "tiny",
     *,
     weights: str | Path | None = None,
     memory: str | Memory = "fifo",
+    memory_options: Mapping[str, Any] | None = None,
     policy: str | Policy = "lazy",
+    policy_options: Mapping[str, Any] | None = None,
     refiner: str | Refiner | None = "tiny",
+    refiner_weights: str | Path | None = None,
     size: int | None = 0,
     device: str | None = None,
     precision: str = "auto",
+    compile: bool = False,
 ) -> Tracker:
     """Build a :class:`lazyvos.tracker.Tracker` from names.
 
     Parameters
     ----------
-    backbone, weights: as in :func:`lazyvos.hub.load`.
+    backbone, weights: as in :func:`lazyvos.hub.load`; a network that is built already is taken as it is.
     memory: a name of :data:`MEMORIES` or an object of the memory protocol.
     policy: ``"lazy"`` (thesis, chapter 6), ``"never"``, or a policy.
-    refiner: ``"tiny"``, ``None``, or an object of the refiner protocol.
+    refiner: a name of :data:`REFINERS`, ``None``, or an object of the refiner protocol; ``refiner_weights`` as ``weights``.
+    memory_options, policy_options: arguments of the class behind a name.
     size: short side of the network input; 0 is the backbone's own default, ``None`` the frame's size.
     device: the default is CUDA where there is one.
-    precision: see :class:`lazyvos.tracker.Tracker`; ``"auto"`` as in :func:`pick_precision`.
+    precision: see :class:`lazyvos.tracker.Tracker`; ``"auto"`` as in :func:`lazyvos.device.pick_precision`.
+    compile: compile the backbone (:func:`lazyvos.device.compile_network`).
+
+    Raises :class:`InputError` for an unknown name, before any network is built.
     """
     where = pick_device(device)
-    if isinstance(policy, str) and policy not in POLICIES:
-        raise InputError(f"policy {policy!r} is unknown; choose one of {', '.join(POLICIES)}")
+    if isinstance(backbone, str) and backbone not in BACKBONES:
+        raise InputError(f"backbone {backbone!r} is unknown; choose one of {', '.join(BACKBONES)}")
+    if isinstance(policy, str):
+        policy = make_policy(policy, **(policy_options or {}))
+    if isinstance(memory, str):
+        memory = make_memory(memory, **(memory_options or {}))
     if isinstance(refiner, str):
-        if refiner != "tiny":
-            raise InputError(f"refiner {refiner!r} is unknown; choose tiny")
-        refiner = TinyRefiner(load("tiny-click", device=where))  # type: ignore[arg-type]
+        refiner = make_refiner(refiner, weights=refiner_weights, device=where, precision=precision)
+    own = SIZES.get(backbone, 480) if isinstance(backbone, str) else 480
+    net: Any = load(backbone, weights, device=where) if isinstance(backbone, str) else backbone
+    if compile:
+        compile_network(net, where)
+    if precision == "auto":
+        precision = getattr(net, "precision", "auto")
     return Tracker(
-        load(backbone, weights, device=where),  # type: ignore[arg-type]
-        make_memory(memory) if isinstance(memory, str) else memory,
-        policy=policy if not isinstance(policy, str) else Lazy() if policy == "lazy" else Never(),
-        refiner=refiner,
-        size=SIZES.get(backbone, 480) if size == 0 else size,
-        device=where,
+        net, memory, policy=policy, refiner=refiner, size=own if size == 0 else size, device=where,
         precision=pick_precision(precision, where),
-    )
+    )  # fmt: skip

@@ -44,9 +44,12 @@ class EvalConfig:
     weights: str | None = None
     memory: str = "fifo"
     policy: str = "never"
+    refiner: str = "tiny"
+    refiner_weights: str | None = None
     size: int | None = 0
     device: str | None = None
     precision: str = "auto"
+    compile: bool = False
     user: Literal["none", "simulated"] = "none"
 
     def __post_init__(self) -> None:
@@ -59,8 +62,8 @@ class EvalConfig:
         """A fresh tracker."""
         return make_tracker(
             self.backbone, weights=self.weights, memory=self.memory, policy=self.policy, size=self.size,
-            refiner=None if self.start == "mask" and self.policy == "never" else "tiny",
-            device=self.device, precision=self.precision,
+            refiner=None if self.start == "mask" and self.policy == "never" else self.refiner,
+            refiner_weights=self.refiner_weights, device=self.device, precision=self.precision, compile=self.compile,
         )  # fmt: skip
 
 
