@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 import torch
@@ -36,33 +38,48 @@ def next_click(
     return None if point is None else (point, bool(positive))
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """``frames uint8 [B, S, S, 3]`` and ``labels uint8 [B, S, S]`` (1 target, 0 other, 255 void) of the pictures
+    ``which`` of a step's batch."""
+
+    frames: np.ndarray
+    labels: np.ndarray
+    which: range
+
+
 class ClickTask:
     """Pictures with one target each (:class:`lazyvos.training.loop.Task`)."""
 
     def __init__(self, maker: ClipMaker, config: TrainConfig, rounds: int = 3) -> None:
         self.maker, self.config, self.rounds = maker, config, rounds
 
-    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """``frames uint8 [B, S, S, 3]`` and ``labels uint8 [B, S, S]`` (1 target, 0 other, 255 void)."""
+    def batch(self, step: int, which: range | None = None) -> Pictures:
+        """All pictures of a step, or those that ``which`` numbers."""
         phase = self.config.phase_at(step)
+        which = range(phase.batch) if which is None else which
         spec = ClipSpec(phase.side, 1, 1, phase.max_gap, phase.video_share)
-        clips = [self.maker.draw((self.config.seed, step, i), spec) for i in range(phase.batch)]
+        clips = [self.maker.draw((self.config.seed, step, i), spec) for i in which]
         labels = np.stack([c.labels[0] for c in clips])
-        return np.stack([c.frames[0] for c in clips]), np.where((labels == 1) | (labels == VOID), labels, 0)
+        labels = np.where((labels == 1) | (labels == VOID), labels, 0)
+        return Pictures(np.stack([c.frames[0] for c in clips]), labels, which)
 
-    def loss(self, net: nn.Module, batch: tuple[np.ndarray, np.ndarray], step: int) -> tuple[Tensor, dict[str, float]]:
-        """Clicks are added against the network's own errors without gradient; the last answer is scored."""
+    def loss(self, net: nn.Module, batch: Pictures, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Clicks are added against the network's own errors without gradient; the last answer is scored.
+
+        Mean over pictures. The number of rounds is drawn once for all pictures of a step, everything else per picture.
+        """
         assert isinstance(net, ClickNet)
         device = next(net.parameters()).device
-        frames, labels = batch
-        rng = np.random.default_rng((self.config.seed, step, 7))
+        frames, labels = batch.frames, batch.labels
+        rngs = [np.random.default_rng((self.config.seed, step, i, 1)) for i in batch.which]
         x = normalised(torch.from_numpy(frames).to(device))
         truth, known = labels == 1, labels != VOID
         features = net.encode(x)
         points: list[tuple[list[tuple[float, float]], list[tuple[float, float]]]] = [([], []) for _ in frames]
         size = (frames.shape[1], frames.shape[2])
         previous = np.zeros((len(frames), *size), np.float32)
-        for index in range(len(frames)):
+        for index, rng in enumerate(rngs):
             if rng.random() < 0.25:  # a tracked mask to be corrected
                 previous[index] = _spoiled(truth[index], rng)
                 click = next_click(previous[index] > 0.5, truth[index], known[index], rng)
@@ -71,12 +88,13 @@ class ClickTask:
                 click = None if point is None else (point, True)
             if click is not None:
                 points[index][0 if click[1] else 1].append(click[0])
-        rounds = int(rng.integers(0, self.rounds + 1)) if rng.random() < 0.6 else 0
+        shared = np.random.default_rng((self.config.seed, step, 0, 2))
+        rounds = int(shared.integers(0, self.rounds + 1)) if shared.random() < 0.6 else 0
         for _ in range(rounds):
             with torch.no_grad():
                 maps = self._maps(points, previous, size, device)
                 previous = torch.sigmoid(net.decode(features, maps))[:, 0].float().cpu().numpy()
-            for index in range(len(frames)):
+            for index, rng in enumerate(rngs):
                 click = next_click(previous[index] > 0.5, truth[index], known[index], rng)
                 if click is not None:
                     points[index][0 if click[1] else 1].append(click[0])

@@ -69,7 +69,7 @@ def _pairs(images: Path, masks: Path) -> list[tuple[Path, Path]]:
     return [(found[stem], wanted[stem]) for stem in found]
 
 
-def load_stills(roots: Iterable[str | Path], short_side: int = 256) -> list[Still]:
+def load_stills(roots: Iterable[str | Path], short_side: int = 256, progress: bool = True) -> list[Still]:
     """Read folders that hold ``images/`` and ``masks/`` with equal file names.
 
     Raises :class:`InputError` when a folder or a mask is missing.
@@ -80,7 +80,7 @@ def load_stills(roots: Iterable[str | Path], short_side: int = 256) -> list[Stil
             raise InputError(f"{root} is no set of stills: it needs the folders images/ and masks/")
         pairs += _pairs(root / "images", root / "masks")
     stills = []
-    for picture, mask in tqdm(pairs, desc="stills", unit="img", leave=False):
+    for picture, mask in tqdm(pairs, desc="stills", unit="img", leave=False, disable=not progress):
         with Image.open(picture) as file:
             image = np.array(file.convert("RGB"))
         image, labels = _shrink(image, _labels(mask), short_side)
@@ -98,16 +98,24 @@ def load_videos(
     annotations: str = "Annotations",
     short_side: int = 320,
     weight: float = 1.0,
+    progress: bool = True,
 ) -> list[Video]:
-    """Read DAVIS-layout folders (``JPEGImages/<name>/``, ``Annotations/<name>/``), leaving ``exclude`` out.
+    """Read DAVIS-layout folders (``JPEGImages/<name>/``, ``<annotations>/<name>/``), leaving ``exclude`` out.
 
-    Raises :class:`InputError` when a folder or a mask is missing.
+    ``only`` names the sequences to take from each folder (default: all that have masks). A sequence of ``weight`` 2
+    is drawn twice as often as one of weight 1.
+
+    Raises :class:`InputError` when a folder or a mask is missing, or ``only`` names a sequence that does not exist.
     """
     videos = []
     for root in map(Path, roots):
         if not (root / "JPEGImages").is_dir() or not (root / annotations).is_dir():
             raise InputError(f"{root} is no DAVIS-layout folder: it needs JPEGImages/ and {annotations}/")
-        for folder in tqdm(sorted((root / "JPEGImages").iterdir()), desc=root.name, unit="clip", leave=False):
+        folders = sorted(path for path in (root / "JPEGImages").iterdir() if path.is_dir())
+        absent = sorted(set(only or ()) - {folder.name for folder in folders if (root / annotations / folder.name).is_dir()})
+        if absent:
+            raise InputError(f"{root} has no sequence {absent[0]!r} in both JPEGImages/ and {annotations}/; correct the name")
+        for folder in tqdm(folders, desc=root.name, unit="clip", leave=False, disable=not progress):
             masks = root / annotations / folder.name
             if folder.name in exclude or (only is not None and folder.name not in only) or not masks.is_dir():
                 continue
@@ -118,7 +126,8 @@ def load_videos(
                 frame, labels = _shrink(frame, _labels(mask), short_side)
                 video.frames.append(frame)
                 video.labels.append(labels)
-            videos.append(video)
+            if video.frames:
+                videos.append(video)
     return videos
 
 

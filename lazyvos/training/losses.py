@@ -10,16 +10,18 @@ from lazyvos.masks.labels import VOID
 
 
 def bootstrapped_cross_entropy(logits: Tensor, labels: Tensor, share: float) -> Tensor:
-    """Mean cross-entropy over the hardest ``share`` of the non-void pixels.
+    """Cross-entropy over the hardest ``share`` of each clip's non-void pixels, mean over the clips (XMem, section 4).
 
-    ``logits [B, K, H, W]`` over background and objects, ``labels int64 [B, H, W]`` with 255 = void.
+    ``logits [B, K, H, W]`` over background and objects, ``labels int64 [B, H, W]`` with 255 = void. Each clip
+    counts the same, however many pixels of it are void.
     """
-    losses = F.cross_entropy(logits.float(), labels, reduction="none", ignore_index=VOID).flatten()
-    known = labels.flatten() != VOID
+    losses = F.cross_entropy(logits.float(), labels, reduction="none", ignore_index=VOID).flatten(1)
+    known = (labels != VOID).flatten(1).sum(1)
     if share >= 1:
-        return losses.sum() / known.sum().clamp(min=1)
-    count = max(1, int(share * int(known.sum())))
-    return torch.topk(losses, count, sorted=False).values.mean()
+        return (losses.sum(1) / known.clamp(min=1)).mean()
+    hardest = [torch.topk(clip, max(1, int(share * count)), sorted=False).values.mean()
+               for clip, count in zip(losses, known.tolist(), strict=True)]  # fmt: skip
+    return torch.stack(hardest).mean()
 
 
 def dice(prob: Tensor, labels: Tensor) -> Tensor:

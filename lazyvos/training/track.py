@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from lazyvos.backbones.xmem import XMem
 from lazyvos.geometry import MEAN, STD
 from lazyvos.training.clips import ClipMaker, ClipSpec
 from lazyvos.training.config import TrainConfig
+from lazyvos.training.parallel import draws
 from lazyvos.training.step import clip_loss
 
 
@@ -20,6 +23,15 @@ def normalised(frames: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
+@dataclass(frozen=True)
+class Clips:
+    """``frames uint8 [B, T, S, S, 3]`` and ``labels uint8 [B, T, S, S]`` of the clips ``which`` of a step's batch."""
+
+    frames: np.ndarray
+    labels: np.ndarray
+    objects: int
+    which: range
+
 
 class TrackTask:
     """Clips to be tracked from their first mask (:class:`lazyvos.training.loop.Task`)."""
@@ -27,25 +39,30 @@ class TrackTask:
     def __init__(self, maker: ClipMaker, config: TrainConfig) -> None:
         self.maker, self.config = maker, config
 
-    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray, int]:
-        """``frames uint8 [B, T, S, S, 3]``, ``labels uint8 [B, T, S, S]`` and the number of objects."""
+    def batch(self, step: int, which: range | None = None) -> Clips:
+        """All clips of a step, or those that ``which`` numbers."""
         phase = self.config.phase_at(step)
+        which = range(phase.batch) if which is None else which
         rng = np.random.default_rng((self.config.seed, step))
         objects = 2 if rng.random() < self.config.two_objects else 1
         spec = ClipSpec(phase.side, phase.frames, objects, phase.max_gap, phase.video_share)
-        clips = [self.maker.draw((self.config.seed, step, i), spec) for i in range(phase.batch)]
-        return np.stack([c.frames for c in clips]), np.stack([c.labels for c in clips]), objects
+        clips = [self.maker.draw((self.config.seed, step, i), spec) for i in which]
+        return Clips(np.stack([c.frames for c in clips]), np.stack([c.labels for c in clips]), objects, which)
 
-    def loss(self, net: nn.Module, batch: tuple[np.ndarray, np.ndarray, int], step: int) -> tuple[Tensor, dict[str, float]]:
-        """Cross-entropy on the hardest pixels plus dice, mean over the predicted frames."""
+    def loss(self, net: nn.Module, batch: Clips, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Cross-entropy on the hardest pixels plus dice, mean over clips and predicted frames.
+
+        Which frames get a deep update is drawn once for all clips of a step; dropout is a function of seed, step and
+        the first clip of ``batch``.
+        """
         assert isinstance(net, XMem)
         device = next(net.parameters()).device
-        frames, labels, objects = batch
-        size, length = frames.shape[0], frames.shape[1]
-        flat = normalised(torch.from_numpy(frames).to(device).flatten(0, 1))
+        size, length = batch.frames.shape[:2]
+        flat = normalised(torch.from_numpy(batch.frames).to(device).flatten(0, 1))
         images = flat.view(size, length, *flat.shape[1:])
         share = max(self.config.hard_share, 1 - (1 - self.config.hard_share) * step / max(1, self.config.hard_steps))
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
-        truth = torch.from_numpy(labels).to(device).long()
-        result = clip_loss(net, images, truth, objects, share=share, deep=self.config.deep, generator=generator)
+        truth = torch.from_numpy(batch.labels).to(device).long()
+        with draws(device, self.config.seed, step, batch.which.start, 3):
+            result = clip_loss(net, images, truth, batch.objects, share=share, deep=self.config.deep, generator=generator)
         return result.total, {"cross_entropy": result.cross_entropy, "dice": result.dice}
