@@ -133,12 +133,11 @@ class HRNetOCR(nn.Module):
         self.transition1 = nn.ModuleList(
             [_conv(256, widths[0]), nn.Sequential(_conv(256, widths[1], stride=2))]
         )
+        self.stage2 = self._stage(widths[:2], blocks, modules[0])
         self.transition2 = nn.ModuleDict({"2": nn.Sequential(_conv(widths[1], widths[2], stride=2))})
+        self.stage3 = self._stage(widths[:3], blocks, modules[1])
         self.transition3 = nn.ModuleDict({"3": nn.Sequential(_conv(widths[2], widths[3], stride=2))})
-        self.stage2, self.stage3, self.stage4 = (
-            nn.Sequential(*(HRModule(widths[:branches], blocks) for _ in range(count)))
-            for branches, count in zip((2, 3, 4), modules, strict=True)
-        )
+        self.stage4 = self._stage(widths, blocks, modules[2])
         middle = 2 * ocr_width
         self.conv3x3_ocr = nn.Sequential(
             nn.Conv2d(self.channels, middle, 3, padding=1), nn.BatchNorm2d(middle), nn.ReLU()
@@ -149,6 +148,10 @@ class HRNetOCR(nn.Module):
             nn.Conv2d(self.channels, self.channels, 1), nn.BatchNorm2d(self.channels), nn.ReLU(),
             nn.Conv2d(self.channels, 1, 1),
         )  # fmt: skip
+
+    @staticmethod
+    def _stage(widths: tuple[int, ...], blocks: int, modules: int) -> nn.Sequential:
+        return nn.Sequential(*(HRModule(widths, blocks) for _ in range(modules)))
 
     def features(self, image: Tensor, extra: Tensor) -> Tensor:
         """Normalised image ``[B, 3, H, W]`` and ``extra [B, 64, H/2, W/2]`` (added after the first layer).
