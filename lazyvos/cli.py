@@ -19,6 +19,7 @@ FAMILIES = {
     "weights": ("lazyvos.weights_cli", "list, fetch, verify and convert weight files"),
     "data": ("lazyvos.data_cli", "which datasets are known, where they are, and whether a copy is whole"),
     "score": ("lazyvos.score_cli", "score masks that any tracker wrote against the truth"),
+    "table": ("lazyvos.table_cli", "the published tables, and ours beside them"),
 }
 """Commands whose arguments live beside their code: module and what ``--help`` says."""
 
