@@ -11,13 +11,13 @@ from lazyvos.device import compile_network, pick_device, pick_precision
 from lazyvos.hub import load
 from lazyvos.interact.base import Policy
 from lazyvos.interact.policies import Lazy, Never
-from lazyvos.memory import FifoMemory, LongTermMemory, QdmnBank, ReadMem, Unbounded
+from lazyvos.memory import Dam4SamMemory, FifoMemory, LongTermMemory, QdmnBank, ReadMem, RMem, Sam2LongMemory, Unbounded
 from lazyvos.memory.base import Memory
 from lazyvos.refine.base import Refiner
 from lazyvos.tracker import Tracker
 from lazyvos.types import InputError
 
-MEMORIES = ("fifo", "readmem", "longterm", "qdmn", "unbounded")
+MEMORIES = ("fifo", "readmem", "longterm", "qdmn", "unbounded", "rmem", "dam4sam", "sam2long")
 POLICIES = ("lazy", "never")
 REFINERS = ("tiny", "ritm", "ritm-h18", "ritm-h18s", "sam-hq", "sam-hq-vit-tiny", "sam-hq-vit-b", "sam-hq-vit-l", "sam-hq-vit-h")
 BACKBONES = ("tiny", "tiny-stm", "xmem", "stcn", "mivos", "qdmn")
@@ -26,9 +26,9 @@ SIZES = {"tiny": 320, "tiny-stm": 320}
 
 def make_memory(name: str, **options: Any) -> Memory:
     """A memory strategy by name: ``fifo`` (bounded), ``readmem`` (bounded, diverse), ``longterm`` (XMem's), ``qdmn``
-    (quality bank) or ``unbounded``.
+    (quality bank), ``unbounded``, ``rmem`` (bandit), ``dam4sam`` (recent frames and anchors), ``sam2long`` (sure frames).
 
-    The first two get ten slots, a frame every five, as XMem's working memory has; ``options`` go to the class.
+    ``fifo``, ``readmem`` and ``rmem`` get ten slots, a frame every five, as XMem's working memory has; ``options`` go to the class.
     """
     if name == "fifo":
         return FifoMemory(**{"slots": 10, "every": 5, **options})
@@ -40,6 +40,12 @@ def make_memory(name: str, **options: Any) -> Memory:
         return QdmnBank(**options)
     if name == "unbounded":
         return Unbounded(**options)
+    if name == "rmem":
+        return RMem(**{"slots": 10, "every": 5, **options})
+    if name == "dam4sam":
+        return Dam4SamMemory(**options)
+    if name == "sam2long":
+        return Sam2LongMemory(**options)
     raise InputError(f"memory {name!r} is unknown; choose one of {', '.join(MEMORIES)}")
 
 

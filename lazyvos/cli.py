@@ -137,7 +137,7 @@ def _network_options(memory: str = "fifo") -> _Parser:
     net.add_argument("--backbone", default="tiny", help="segmentation network: tiny, xmem, stcn, mivos, qdmn (default %(default)s)")
     net.add_argument("--weights", metavar="FILE", help="weights for it: a file (.safetensors, .pth) or a name of `lazyvos weights list`; "
                      "without any, published networks run with random ones")
-    net.add_argument("--memory", default=memory, help="which frames to remember: fifo, readmem, longterm, qdmn or unbounded (default %(default)s)")
+    net.add_argument("--memory", default=memory, help="which frames to remember: fifo, readmem, longterm, qdmn, rmem, dam4sam, sam2long or unbounded (default %(default)s)")
     net.add_argument("--refiner", default="tiny", help="what turns a click into a mask: tiny, ritm, ritm-h18s, sam-hq, sam-hq-vit-l, … (default %(default)s)")
     net.add_argument("--refiner-weights", metavar="FILE", help="weights for it: a file or a name of `lazyvos weights list`")
     net.add_argument("--size", type=_size, default=0, metavar="N", help="short side at which the network runs, or full (default: the network's)")

@@ -57,7 +57,7 @@ class Tracker:
     refiner: turns clicks into masks; needed for clicks and pseudo-corrections.
     size: short side in pixels at which the network runs; ``None`` keeps the frame's own size.
     device, precision: ``"cpu"``/``"cuda"``; ``"fp32"`` or ``"bf16"``/``"fp16"`` autocast for encoders and decoder (similarities stay in
-    fp32).
+    fp32); by default what the backbone was loaded with, else fp32.
     idu_deep_update: also update the recurrent state deeply on frames stored only because a person corrected them.
     """
 
@@ -71,9 +71,10 @@ class Tracker:
         refiner: Refiner | None = None,
         size: int | None = 480,
         device: str | torch.device = "cpu",
-        precision: str = "fp32",
+        precision: str | None = None,
         idu_deep_update: bool = False,
     ) -> None:
+        precision = precision or getattr(backbone, "precision", "fp32")
         if precision not in ("fp32", "bf16", "fp16"):
             raise InputError(f"precision {precision!r} is unknown; choose fp32, bf16 or fp16")
         if size is not None and size < backbone.stride:
@@ -277,6 +278,7 @@ class Tracker:
             entry, deepened = self.backbone.memorise(
                 self.t, pending.query, pending.image, prob[1:], objects, before, deep
             )
+        entry = replace(entry, masks=prob[1:])
         if new:
             decision = self.memory.pin(entry, self._clock)
         else:

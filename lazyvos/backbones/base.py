@@ -35,7 +35,9 @@ class Entry:
     (XMem, STCN) and G = O where every object has its own (MiVOS, QDMN); ``value [O, C_v, h, w]``;
     ``quality [O]`` where the backbone predicts one. For strategies that compare stored positions with one another:
     ``shrinkage [G, 1, h, w]`` is the factor by which ``address`` grows (``None``: 1), ``query_address [G, C_a, h·w]`` the query side
-    of the similarity at the same positions (``None``: the key itself).
+    of the similarity at the same positions (``None``: the key itself). For strategies that judge the masks:
+    ``masks [O, H, W]`` are the soft masks that the value was made from (the tracker fills them in), ``alternatives [O, A, H, W]``
+    other soft masks for the same objects where a network gives several. Neither is stored.
     """
 
     t: int
@@ -46,6 +48,8 @@ class Entry:
     quality: Tensor | None = None
     shrinkage: Tensor | None = None
     query_address: Tensor | None = None
+    masks: Tensor | None = None
+    alternatives: Tensor | None = None
 
 
 @runtime_checkable

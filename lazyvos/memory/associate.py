@@ -2,6 +2,7 @@
 
 The transition matrix T_i of entry i has a single one in each column, so K̂_i = K_i T_i is a gather: an index of
 memory positions, one for each query position. −1 stands for a column of zeros.
+Only :data:`SUM` scatters: it has a single one in each *row*, and several memory positions may meet in one column.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from lazyvos.memory.read import block_top_k, score_tiles
 
-TRANSITIONS = ("column argmax", "row argmax", "hungarian")
+SUM = "row argmax sum"
+TRANSITIONS = ("column argmax", "row argmax", SUM, "hungarian")
 AFFINITIES = ("W", "A")
 EMPTY = ("first", "zero", "affinity")
 
@@ -40,17 +42,19 @@ def associate(
 
     ``transition`` ``"column argmax"``: for each query position the most similar position of the entry;
     ``"row argmax"``: for memory position j the most similar *query* position (index roles as in the released code);
+    ``"row argmax sum"``: the same index, to be read as where memory position i goes (to nowhere if its row of W is zero);
     ``"hungarian"``: the bijection of largest total (O(Q³); dense in memory). ``affinity`` ``"W"`` or ``"A"``: after or before
     the softmax. ``empty``: what an all-zero column (row) of W becomes: index 0, zeros, or the answer of A. Without ``top_k``
     no column is empty and the column argmax of W is that of A.
     """
     area = query.shape[1]
     on_scores = affinity == "A" or (top_k is None and transition == "column argmax")
-    best = _row_or_column(address, query, entries, area, None if on_scores else top_k, transition, on_scores)
+    kind = "row argmax" if transition == SUM else transition
+    best = _row_or_column(address, query, entries, area, None if on_scores else top_k, kind, on_scores)
     if not on_scores and empty == "affinity" and bool((best < 0).any()):
-        fallback = _row_or_column(address, query, entries, area, None, transition, True)
+        fallback = _row_or_column(address, query, entries, area, None, kind, True)
         best = torch.where(best < 0, fallback, best)
-    return best.clamp(min=0) if empty == "first" else best
+    return best.clamp(min=0) if empty == "first" and transition != SUM else best
 
 
 def _row_or_column(

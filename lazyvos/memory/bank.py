@@ -90,6 +90,10 @@ class Bank:
         """Keys ``[len(slots)·hw, C_k]`` of one key row (needs ``keep_keys``)."""
         return self._rows(self._key[row], slots)
 
+    def key_store(self, row: int) -> Tensor:
+        """All keys ``[S, hw, C_k]`` of one key row (needs ``keep_keys``); only slots in use hold anything."""
+        return self._key[row]
+
     @staticmethod
     def _rows(store: Tensor, slots: Sequence[int]) -> Tensor:
         first = slots[0]

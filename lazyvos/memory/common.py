@@ -21,11 +21,17 @@ from lazyvos.types import Decision
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """Of one key row: the slots that were read, and the positions most similar to each query position (or ``None``)."""
+    """Of one affinity: its key row, the slots that were read, and what a strategy asked to keep of it.
+
+    ``best``: the positions most similar to each query position (``_keeps``). ``mass float32 [objects, hw, slots]``: how much each
+    query position reads from each slot, for each of ``objects`` (``_weighs``).
+    """
 
     row: int
     slots: tuple[int, ...]
     best: Tensor | None
+    objects: tuple[int, ...] = ()
+    mass: Tensor | None = None
 
 
 class SlotMemory(ABC):
@@ -87,7 +93,12 @@ class SlotMemory(ABC):
         start = time.perf_counter()
         return self._close(entry, clock, self._place(entry, pin=True, force=True), start)
 
+    def _prepared(self, entry: Entry) -> Entry:
+        """``entry`` as it is to be stored."""
+        return entry
+
     def _place(self, entry: Entry, *, pin: bool, force: bool) -> Decision:
+        entry = self._prepared(entry)
         known = self._bank.slot_of(entry.t)
         if known is not None and known in self._regular:
             new = self._dependants(entry)
@@ -177,19 +188,28 @@ class SlotMemory(ABC):
         kept: list[Kept] = []
         address = query.address.detach().float()
         for row, members, slots in self._readers(objects, rows, used):
-            parts = _parts(bank, members, slots)
-            got = read_values(bank.address(row, slots).float(), address, store, slots, parts, top_k, out, keep=self._keeps)
-            kept.append(Kept(row, tuple(slots), got))
+            parts, (stored, asked) = _parts(bank, members, slots), self._addresses(row, members, slots, address)
+            mass = out.new_zeros(store.shape[0], area, len(slots)) if self._weighs else None
+            got = read_values(stored, asked, store, slots, parts, top_k, out, keep=self._keeps, mass=mass)
+            share = None if mass is None else mass[[r for _, r in members]]
+            kept.append(Kept(row, tuple(slots), got, tuple(o for o, _ in members), share))
         self._after_read(address, top_k, kept)
         value = out[rows].transpose(1, 2).reshape(len(rows), store.shape[-1], *query.grid)
         return Readout(value, objects)
 
     _keeps = False
+    _weighs = False
+
+    def _addresses(
+        self, row: int, members: list[tuple[int, int]], slots: list[int], query: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Both sides of the similarity: ``float32 [n·hw, C]`` of the slots and ``[C, hw]`` of the query."""
+        return self._bank.address(row, slots).float(), query
 
     def _readers(
         self, objects: tuple[int, ...], rows: list[int], used: list[int]
     ) -> Iterable[tuple[int, list[tuple[int, int]], list[int]]]:
-        """Key row, its (object, value row) pairs, and the slots to read, for each key row."""
+        """Key row, (object, value row) pairs and slots to read, for each affinity that is needed."""
         pairs = list(zip(objects, rows, strict=True))
         if self._bank.shared:
             if pairs:

@@ -6,21 +6,73 @@ LU (``slogdet``) and in absolute value.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
 
-def similarity(stored: Tensor, key: Tensor, cosine: bool) -> np.ndarray:
-    """Cosine (or inner product) of flattened keys: ``stored [n, hw, C_k]`` with ``key [hw, C_k]`` gives ``float64 [n]``.
+def aligned_similarity(
+    store: Tensor,
+    slots: Sequence[int],
+    key: Tensor,
+    index: Tensor | None,
+    cosine: bool,
+    *,
+    add: bool = False,
+    zero: bool = False,
+    decimals: int | None = 5,
+) -> np.ndarray:
+    """Cosine (or inner product) of flattened keys: ``float64 [n]``, products summed in float64 over the positions.
 
-    Rounded to 5 decimals, as in the released code.
+    Parameters
+    ----------
+    store: keys ``[S, hw, C_k]``; slots: which n of them.
+    key: ``float32 [hw, C_k]``.
+    index: ``int64 [n, hw]``: position of the stored key that stands at each position of ``key`` (``None``: its own).
+    zero: −1 in ``index`` stands for a zero key (otherwise for position 0).
+    add: ``index`` is read the other way round: position i of the stored key goes to ``index[i]``, several add up, −1 goes nowhere.
+    decimals: to round to, as in the released code; ``None``: not at all.
     """
-    dot = (stored * key).sum((1, 2), dtype=torch.float64)
+    device = key.device
+    chunk = len(slots) if device.type != "cpu" else 1  # a chunk that stays in the cache
+    room = torch.empty(chunk, *key.shape, device=device) if index is not None else None
+    dots, norms = [], []
+    for start in range(0, len(slots), chunk):
+        part = torch.as_tensor(slots[start : start + chunk], device=device)
+        if room is None or index is None:
+            moved = store[part] if len(part) > 1 else store[slots[start]].unsqueeze(0)
+        else:
+            moved = _moved(store, part, index[start : start + chunk], room[: len(part)], add, zero)
+        moved = moved.float()
+        dots.append(torch.linalg.vecdot(moved, key).sum(1, dtype=torch.float64))
+        if cosine:
+            norms.append(torch.linalg.vecdot(moved, moved).sum(1, dtype=torch.float64))
+    dot = torch.cat(dots)
     if cosine:
-        norms = stored.pow(2).sum((1, 2), dtype=torch.float64) * key.pow(2).sum(dtype=torch.float64)
-        dot = dot / norms.sqrt().clamp(min=1e-8)
-    return np.round(dot.cpu().numpy(), 5)
+        own = torch.linalg.vecdot(key, key).sum(dtype=torch.float64)
+        dot = dot / (torch.cat(norms) * own).sqrt().clamp(min=1e-8)
+    found = dot.cpu().numpy()
+    return found if decimals is None else np.round(found, decimals)
+
+
+def _moved(store: Tensor, part: Tensor, index: Tensor, out: Tensor, add: bool, zero: bool) -> Tensor:
+    """Keys ``[m, hw, C_k]`` of the slots ``part``, their positions moved as ``index [m, hw]`` says."""
+    area = store.shape[1]
+    rows = store.flatten(0, 1)
+    if add:
+        out.zero_()
+        for i, (slot, to) in enumerate(zip(part.tolist(), index, strict=True)):
+            held = to >= 0
+            out[i].index_add_(0, to[held], store[slot][held].float())
+        return out
+    where = (index.clamp(min=0) + part.unsqueeze(1) * area).flatten()
+    if store.dtype == out.dtype:
+        torch.index_select(rows, 0, where, out=out.view(-1, out.shape[2]))
+    else:
+        out = rows.index_select(0, where).float().view_as(out)
+    return out.mul_((index >= 0).unsqueeze(2)) if zero else out
 
 
 def log_abs_det(gram: np.ndarray) -> float:

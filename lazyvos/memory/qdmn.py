@@ -10,6 +10,8 @@ from lazyvos.memory.common import SlotMemory
 from lazyvos.memory.interval import Interval
 from lazyvos.types import Decision
 
+_REFERENCES = ("annotated", "first predicted")
+
 
 class QdmnBank(SlotMemory):
     """Frames whose predicted quality is high enough, the previous frame, and the annotated one.
@@ -26,6 +28,7 @@ class QdmnBank(SlotMemory):
     Parameters
     ----------
     threshold, every, minimum: as published for DAVIS; YouTube-VOS uses ``threshold=10`` and ``minimum=0.75``.
+    reference: what the quality is divided by: that of the ``annotated`` frame, or of the ``first predicted`` one (YouTube-VOS).
     published: delete, as the published code does, the entry one place *before* the chosen one, which can be the annotated
         frame. Otherwise the chosen one goes and frames with a given mask stay (where more masks are given than fit, the
         oldest of them but the first goes).
@@ -35,11 +38,15 @@ class QdmnBank(SlotMemory):
 
     kind = "qdmn"
 
-    def __init__(self, threshold: int = 20, every: int = 5, *, minimum: float = 0.8, published: bool = False) -> None:
+    def __init__(
+        self, threshold: int = 20, every: int = 5, *, minimum: float = 0.8, reference: str = "annotated", published: bool = False
+    ) -> None:
         if threshold < 0:
             raise ValueError(f"threshold is {threshold}; the number of frames kept besides the annotated one cannot be negative")
+        if reference not in _REFERENCES:
+            raise ValueError(f"reference is {reference!r}; it must be one of {', '.join(map(repr, _REFERENCES))}")
         super().__init__(threshold + 2, Interval(every, flexible=True), adjacent=True)
-        self._minimum, self._published = minimum, published
+        self._minimum, self._published, self._first_predicted = minimum, published, reference == "first predicted"
         self._reference: float | None = None
         self._count = -1
         self._ranks: list[tuple[int, float]] = []  # running number and quality, parallel to _regular
@@ -50,7 +57,7 @@ class QdmnBank(SlotMemory):
         return {t: s for t, (_, s) in zip(self.stored, self._ranks, strict=True)}
 
     def _store(self, entry: Entry, *, pin: bool, force: bool) -> Decision:
-        reference = _reference(entry) if pin else self._reference
+        reference = _reference(entry) if pin and not self._first_predicted else self._reference
         quality = _relative(entry, reference)
         if not (pin or force or quality > self._minimum):
             return Decision(entry.t, False, "low quality")
@@ -68,11 +75,17 @@ class QdmnBank(SlotMemory):
         return Decision(entry.t, True, reason, self._append(entry, pin), replaced)
 
     def _rewritten(self, slot: int, entry: Entry) -> Decision:
-        if slot in self._pinned:
+        if slot in self._pinned and not self._first_predicted:
             self._reference = _reference(entry)
         at = self._regular.index(slot)
         self._ranks[at] = self._ranks[at][0], _relative(entry, self._reference)
         return super()._rewritten(slot, entry)
+
+    def offer(self, entry: Entry, clock: int, *, force: bool = False) -> Decision:
+        """See :class:`lazyvos.memory.base.Memory`. A frame that is not due only becomes the adjacent one."""
+        if self._first_predicted and self._reference is None and self._regular and not force and entry.quality is not None:
+            self._reference = float(entry.quality.detach().double().mean())
+        return super().offer(entry, clock, force=force)
 
     def _worst(self, entry: Entry, must: bool) -> int | None:
         """Place in the list of the lowest ranked entry that may go; of pins only if it ``must`` be."""

@@ -98,6 +98,7 @@ def read_values(
     out: Tensor,
     tile_bytes: int = TILE_BYTES,
     keep: bool = False,
+    mass: Tensor | None = None,
 ) -> Tensor | None:
     """Softmax over the stored positions (over the ``top_k`` most similar ones of each query position), times values.
 
@@ -111,6 +112,7 @@ def read_values(
     out: ``[rows, Q, C_v]``, filled in the rows named by ``parts``.
     keep: also return ``int64 [Q, k]``: the positions (0 … n·hw) most similar to each query position over *all* n
         entries, best first. ``None`` without ``top_k``.
+    mass: zeros ``[rows, Q, n]``; filled with the softmax weights of each entry, summed over its positions.
     """
     rows, capacity, area, channels = values.shape
     flat = values.view(rows * capacity * area, channels)
@@ -126,6 +128,8 @@ def read_values(
                 mine = scores if part.entries == everything else _select(scores, part.entries, area)
                 if top_k is None:
                     weights = mine[:, : len(part.entries) * area].softmax(1)
+                    if mass is not None:
+                        _add_mass(mass, part, columns, weights.unflatten(1, (-1, area)).sum(2))
                     out[list(part.rows), columns] = torch.matmul(weights.to(values.dtype), dense[part]).to(out.dtype)
                     continue
                 best, index = block_top_k(mine, min(top_k, len(part.entries) * area))
@@ -135,12 +139,22 @@ def read_values(
                 where = place[list(part.entries)][entry] + index % area
                 row = torch.as_tensor(part.rows, device=address.device).view(-1, 1, 1) * (capacity * area)
                 bags = (where + row).flatten(0, 1)
-                weights = best.softmax(1).to(values.dtype).repeat(len(part.rows), 1)
+                weights = best.softmax(1)
+                if mass is not None:
+                    _add_mass(mass, part, columns, weights.new_zeros(count, len(part.entries)).scatter_add_(1, entry, weights))
+                weights = weights.to(values.dtype).repeat(len(part.rows), 1)
                 got = F.embedding_bag(bags, flat, per_sample_weights=weights, mode="sum")
                 out[list(part.rows), columns] = got.view(len(part.rows), count, channels).to(out.dtype)
             if keep and top_k is not None:
                 kept.append(full if full is not None else block_top_k(scores, min(top_k, address.shape[0]))[1])
     return torch.cat(kept) if kept else None
+
+
+def _add_mass(mass: Tensor, part: Part, columns: slice, share: Tensor) -> None:
+    """Write ``share [q, entries of the part]`` for all objects of the part."""
+    every = torch.zeros(share.shape[0], mass.shape[2], device=share.device)
+    every[:, list(part.entries)] = share
+    mass[list(part.rows), columns] = every
 
 
 def _select(scores: Tensor, entries: tuple[int, ...], area: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from dataclasses import replace as changed
 from typing import Any
 
@@ -12,67 +11,11 @@ from torch import Tensor
 
 from lazyvos.backbones.base import Entry
 from lazyvos.memory import gram as grams
-from lazyvos.memory.associate import AFFINITIES, EMPTY, TRANSITIONS, associate, from_top_k
+from lazyvos.memory.align import Aligner, Association, similarities
 from lazyvos.memory.common import Kept, SlotMemory
 from lazyvos.memory.interval import Interval
+from lazyvos.memory.readmem_config import ReadMemConfig
 from lazyvos.types import Decision
-
-_SIMILARITIES = ("cosine", "dot")
-_BOUNDS = ("annotated", "ensemble max", "ensemble mean", "last", "annotated+last", "annotated+max")
-_STARTS = ("every_t", "annotated_copies")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReadMemConfig:
-    """Settings of READMem; the defaults are the published ones (thesis, section 5.5, and the released code).
-
-    slots: N, the diverse slots (the annotated frame has the first).
-    every, flexible: the sampling interval s_r (:class:`lazyvos.memory.interval.Interval`).
-    adjacent: one slot more that always holds the previous frame.
-    lower_bound: l_sb; a frame must be more similar than this to the annotated one.
-    lsb: what is compared with it: ``annotated``, or the largest, mean or last similarity to a stored entry
-        (``ensemble max``, ``ensemble mean``, ``last``), or a mix ``annotated+last``, ``annotated+max`` with
-        ``annotated_weight`` on the annotated frame.
-    similarity: ``cosine`` of the flattened keys, rounded to 5 decimals (code), or ``dot`` (thesis, equation 5.5).
-    transition: how a stored key is aligned to the query (:func:`lazyvos.memory.associate.associate`); ``None``: not at all.
-    affinity, empty_column: of the transition.
-    initialisation: ``every_t`` fills the slots with the frames that come; ``annotated_copies`` starts with copies of the
-        annotated frame, which are replaced first.
-    rea_while_filling: align keys for the rows of Γ while slots are free, too (thesis; the code does not).
-    last_object_affinity: one association for all objects, the last object's (code); only for keys per object.
-    """
-
-    slots: int = 20
-    every: int = 10
-    flexible: bool = False
-    adjacent: bool = True
-    lower_bound: float = 0.5
-    lsb: str = "annotated"
-    annotated_weight: float = 0.5
-    similarity: str = "cosine"
-    transition: str | None = "column argmax"
-    affinity: str = "W"
-    empty_column: str = "first"
-    initialisation: str = "every_t"
-    rea_while_filling: bool = False
-    last_object_affinity: bool = False
-
-    def __post_init__(self) -> None:
-        choices: tuple[tuple[str, tuple[str | None, ...]], ...] = (
-            ("lsb", _BOUNDS),
-            ("similarity", _SIMILARITIES),
-            ("transition", (*TRANSITIONS, None)),
-            ("affinity", AFFINITIES),
-            ("empty_column", EMPTY),
-            ("initialisation", _STARTS),
-        )
-        for name, allowed in choices:
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(map(repr, allowed))}")
-        if self.slots < 2:
-            raise ValueError(f"slots is {self.slots}; READMem needs at least 2, the first is the annotated frame's")
-        if not np.isfinite(self.lower_bound):
-            raise ValueError(f"lower_bound is {self.lower_bound}; give a number, -1 admits every frame")
 
 
 class ReadMem(SlotMemory):
@@ -88,10 +31,12 @@ class ReadMem(SlotMemory):
     def __init__(self, config: ReadMemConfig | None = None, **settings: Any) -> None:
         self.config = config = changed(config or ReadMemConfig(), **settings)
         super().__init__(config.slots, Interval(config.every, config.flexible), config.adjacent, keep_keys=True)
-        self._keeps = config.transition == "column argmax" and config.affinity == "W"
+        self._aligner = Aligner(config)
+        self._keeps = self._aligner.keeps
         self._gram = np.zeros((0, 0))
-        self._last: tuple[Tensor, int | None, list[Kept]] | None = None
         self._similarities: np.ndarray | None = None
+        self._candidates: dict[int, float] = {}
+        self._short: list[tuple[Tensor, tuple[int, ...]]] = []  # keys of the latest frames, for the dynamic bound
 
     @property
     def gram(self) -> np.ndarray:
@@ -103,9 +48,39 @@ class ReadMem(SlotMemory):
         """Of the frame considered last with each entry stored then, and with itself: ``[n + 1]``."""
         return self._similarities
 
+    @property
+    def candidates(self) -> dict[int, float]:
+        """What the frame considered last would make of log10|Γ|, by the frame number of the entry it would replace.
+
+        Pinned entries have their number too, though they stay. Empty where that frame met a free slot or was not due.
+        """
+        return dict(self._candidates)
+
     def _after_read(self, address: Tensor, top_k: int | None, kept: list[Kept]) -> None:
-        if self.config.transition is not None:
-            self._last = (address, top_k, kept)
+        self._aligner.note(address, top_k, kept)
+
+    def offer(self, entry: Entry, clock: int, *, force: bool = False) -> Decision:
+        """See :class:`lazyvos.memory.base.Memory`. A frame that is not due only becomes the adjacent one."""
+        self._candidates = {}
+        self._latest(entry)
+        decision = super().offer(entry, clock, force=force)
+        if decision.log_gram_after is None and self._regular:  # not due
+            log = self._log_gram(self._gram)
+            return changed(decision, log_gram_before=log, log_gram_after=log)
+        return decision
+
+    def pin(self, entry: Entry, clock: int) -> Decision:
+        """See :class:`lazyvos.memory.base.Memory`."""
+        self._candidates = {}
+        self._latest(entry)
+        return super().pin(entry, clock)
+
+    def _latest(self, entry: Entry) -> None:
+        if self.config.lsb == "dynamic" and self.config.short_term > 1:
+            self._short = [*self._short, (_rows(entry.key).clone(), entry.objects)][-self.config.short_term :]
+
+    def _prepared(self, entry: Entry) -> Entry:
+        return self._aligner.projected(self._bank, entry)
 
     def _store(self, entry: Entry, *, pin: bool, force: bool) -> Decision:
         config, before = self.config, self._log_gram(self._gram)
@@ -117,26 +92,27 @@ class ReadMem(SlotMemory):
             self._similarities, self._gram = np.array([own]), np.full((copies, copies), own)
             return self._decided(entry, "pinned" if pin else "filled", 0, None, before)
 
-        self._similarities = aligned = self._similar(entry, self._association())
-        if not force and not self._bound(aligned) > config.lower_bound:
+        association = self._aligner.association(self._bank)
+        self._similarities = aligned = self._similar(entry, association)
+        full = len(self._regular) >= config.slots
+        logs = grams.replacement_log_dets(self._scaled(self._gram), *self._scaled_row(aligned)) if full else np.zeros(0)
+        self._candidates = {t: float(log) for t, log in zip(self.stored, logs, strict=False)}
+        if not force and not self._bound(aligned) > config.lower_bound - self._gamma():
             return Decision(entry.t, False, "lower bound", None, None, before, before)
         word = "pinned" if pin else "forced" if force else ""
-        if len(self._regular) < config.slots:
-            row = aligned if config.rea_while_filling else self._similar(entry, None)
+        if not full:
+            row = aligned if config.rea_while_filling or association is None else self._similar(entry, None)
             self._gram = grams.bordered(self._gram, row[:-1], row[-1])
             at = self._append(entry, pin)
             return self._decided(entry, word or "filled", at, None, before)
         copy = self._copy()
         if copy is not None:
             return self._swap(entry, copy, aligned, pin, word or "filled", before)
-        logs = grams.replacement_log_dets(self._scaled(self._gram), *self._scaled_row(aligned))
-        allowed = [n for n in range(1, len(logs)) if self._regular[n] not in self._pinned]
-        allowed = [n for n in allowed if self._may_go(self._regular[n], entry.objects)]
-        if not allowed and force:
-            allowed = [n for n in range(1, len(logs)) if self._may_go(self._regular[n], entry.objects)]
-            if not allowed:
-                raise self._too_small(entry)
+        able = [n for n in range(1, len(logs)) if self._may_go(self._regular[n], entry.objects)]
+        allowed = [n for n in able if self._regular[n] not in self._pinned] or (able if force else [])
         if not allowed:
+            if force:
+                raise self._too_small(entry)
             return Decision(entry.t, False, "pinned", None, None, before, before)
         best = max(allowed, key=lambda n: (logs[n], -n))
         if not force and not logs[best] >= (before if before is not None else -np.inf):
@@ -163,24 +139,38 @@ class ReadMem(SlotMemory):
         return next((n for n, slot in enumerate(self._regular) if slot in self._regular[:n]), None)
 
     def _rewritten(self, slot: int, entry: Entry) -> Decision:
-        before, row = self._log_gram(self._gram), self._similar(entry, None)
-        self._similarities = row
+        before = self._log_gram(self._gram)
+        self._similarities = self._renew(slot, _rows(entry.key), entry.objects)
+        return Decision(entry.t, True, "rewritten", None, None, before, self._log_gram(self._gram))
+
+    def _renew(self, slot: int, key: Tensor, objects: tuple[int, ...]) -> np.ndarray:
+        """Measure the row of a stored entry anew, without alignment; returns it, with its own similarity at the end."""
+        row = similarities(self._bank, self._regular, key, objects, None, self.config)
         for n in (n for n, other in enumerate(self._regular) if other == slot):
             same = np.where([other == slot for other in self._regular], row[-1], row[:-1])
             self._gram = grams.replaced(self._gram, n, same, row[-1])
-        return Decision(entry.t, True, "rewritten", None, None, before, self._log_gram(self._gram))
+        return row
 
     def _close(self, entry: Entry, clock: int, decision: Decision, start: float) -> Decision:
-        self._last = None
+        self._aligner.forget()
         return super()._close(entry, clock, decision, start)
 
     def drop(self, object_id: int) -> None:
-        """See :class:`lazyvos.memory.base.Memory`; Γ loses the rows of entries that go with the object."""
-        before = list(self._regular)
+        """See :class:`lazyvos.memory.base.Memory`; Γ loses the rows of entries that go with the object.
+
+        With the fixed reference the others are measured anew, without that object.
+        """
+        before, bank = list(self._regular), self._bank
         super().drop(object_id)
         rest = [n for n, slot in enumerate(before) if slot in self._regular]
         self._gram = self._gram[np.ix_(rest, rest)]
-        self._last = None
+        self._aligner.forget()
+        self._candidates = {}
+        self._short = [(key, objects) for key, objects in self._short if object_id not in objects]
+        if self.config.fixed and not bank.shared:
+            for slot in dict.fromkeys(self._regular):
+                objects = tuple(sorted(bank.held(slot)))
+                self._renew(slot, torch.stack([bank.keys(bank.key_row(o), [slot]).float() for o in objects]), objects)
 
     # Similarities.
 
@@ -199,7 +189,7 @@ class ReadMem(SlotMemory):
     def _bound(self, row: np.ndarray) -> float:
         """What is compared with l_sb; only stored entries count (the code's lists also end in the frame itself)."""
         s, rule, weight = self._scaled_row(row)[0], self.config.lsb, self.config.annotated_weight
-        if rule == "annotated":
+        if rule in ("annotated", "dynamic"):
             return float(s[0])
         if rule == "ensemble max":
             return float(s.max())
@@ -209,84 +199,39 @@ class ReadMem(SlotMemory):
             return float(s[-1])
         return float(weight * s[0] + (1 - weight) * (s[-1] if rule == "annotated+last" else s.max()))
 
-    def _association(self) -> dict[int, dict[int, Tensor]] | None:
-        """For each key row: slot → index ``[hw]`` into its positions; ``None`` if the frame at hand has not been read."""
-        config, bank = self.config, self._bank
-        transition = config.transition
-        if self._last is None or transition is None:
-            return None
-        address, top_k, kept = self._last
-        area = address.shape[1]
-        wanted = kept[-1:] if config.last_object_affinity else kept
-        found: dict[int, dict[int, Tensor]] = {}
-        for one in wanted:
-            slots = [slot for slot in one.slots if slot in bank.frames]
-            if one.best is not None and config.empty_column != "affinity" and len(slots) == len(one.slots):
-                index = from_top_k(one.best, len(slots), area)
-                index = index.clamp(min=0) if config.empty_column == "first" else index
-            else:
-                stored = bank.address(one.row, slots).float()
-                index = associate(
-                    stored, address, len(slots), top_k, transition, config.affinity, config.empty_column
-                )
-            found[one.row] = dict(zip(slots, index, strict=True))
-        return found
+    def _gamma(self) -> float:
+        """γ of the dynamic bound: one less the mean similarity of the latest frames to one another; 0 with less than two."""
+        short, cosine = self._short, self.config.similarity == "cosine"
+        if len(short) < 2:
+            return 0.0
+        own = 1.0 if cosine else float(self._gram[0, 0]) or 1.0
+        found = []
+        for i, (one, names) in enumerate(short):
+            for other, more in short[i + 1 :]:
+                pairs = [(names.index(o), more.index(o)) for o in names if o in more]
+                if len(one) == len(other) == 1 and self._bank.shared:
+                    pairs = [(0, 0)]
+                each = [float(grams.aligned_similarity(one[a : a + 1], [0], other[b], None, cosine)[0]) for a, b in pairs]
+                found.append(float(np.mean(each)) / own if each else 0.0)
+        return 1.0 - float(np.mean(found))
 
-    def _similar(self, entry: Entry, association: dict[int, dict[int, Tensor]] | None) -> np.ndarray:
-        """Similarity of each entry of the list to ``entry``, and of ``entry`` to itself: ``float64 [n + 1]``.
-
-        The mean over the objects that both hold; 0 where there is none.
-        """
-        bank, new = self._bank, entry.key.detach().flatten(2).transpose(1, 2).float()  # [G, hw, C_k]
-        cosine = self.config.similarity == "cosine"
-        position = {slot: i for i, slot in enumerate(dict.fromkeys(self._regular))}
-        total, count = np.zeros(len(position)), np.zeros(len(position))
-        own = [float(grams.similarity(key.unsqueeze(0), key, cosine)[0]) for key in new]
-        for group, key in enumerate(new):
-            if len(new) == 1 and bank.shared:
-                row, slots = 0, list(position)
-            elif entry.objects[group] in bank.objects:
-                row = bank.key_row(entry.objects[group])
-                slots = [slot for slot in position if entry.objects[group] in bank.held(slot)]
-            else:
-                continue
-            if slots:
-                at = [position[slot] for slot in slots]
-                total[at] += grams.similarity(self._aligned(row, slots, association), key, cosine)
-                count[at] += 1
-        mean = np.divide(total, count, out=np.zeros(len(position)), where=count > 0)
-        return np.array([*(mean[position[slot]] for slot in self._regular), float(np.mean(own))])
-
-    def _aligned(self, row: int, slots: list[int], association: dict[int, dict[int, Tensor]] | None) -> Tensor:
-        """Stored keys ``[n, hw, C_k]``, their positions gathered as the transition says."""
-        area = self._bank.grid[0] * self._bank.grid[1]
-        keys = self._bank.keys(row, slots).float()
-        if association is None:
-            return keys.unflatten(0, (len(slots), area))
-        last = self.config.last_object_affinity
-        table = next(iter(association.values()), {}) if last else association.get(row, {})
-        stay = torch.arange(area, device=keys.device)
-        index = torch.stack([table.get(slot, stay) for slot in slots])
-        start = torch.arange(len(slots), device=keys.device).unsqueeze(1) * area
-        moved = keys.index_select(0, (index.clamp(min=0) + start).flatten()).unflatten(0, (len(slots), area))
-        return moved * (index >= 0).unsqueeze(2) if self.config.empty_column == "zero" else moved
+    def _similar(self, entry: Entry, association: Association | None) -> np.ndarray:
+        """See :func:`lazyvos.memory.align.similarities`."""
+        return similarities(self._bank, self._regular, _rows(entry.key), entry.objects, association, self.config)
 
     def state(self) -> dict[str, object]:
         """See :class:`lazyvos.memory.base.Memory`; the last read is part of it, because the next offer needs it."""
-        last = None
-        if self._last is not None:
-            address, top_k, kept = self._last
-            rows = [{"row": k.row, "slots": list(k.slots), "best": k.best} for k in kept]
-            last = {"address": address, "top_k": top_k, "kept": rows}
-        return {**super().state(), "gram": torch.from_numpy(self._gram.copy()), "last": last}
+        short = [{"key": key, "objects": list(objects)} for key, objects in self._short]
+        return {**super().state(), "gram": torch.from_numpy(self._gram.copy()), "last": self._aligner.state(), "short": short}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """See :class:`lazyvos.memory.base.Memory`."""
         super().load_state(state)
-        self._gram, self._similarities = state["gram"].numpy().copy(), None
-        last = state["last"]
-        self._last = last and (
-            last["address"],
-            last["top_k"],
-            [Kept(k["row"], tuple(k["slots"]), k["best"]) for k in last["kept"]],
-        )
+        self._gram, self._similarities, self._candidates = state["gram"].numpy().copy(), None, {}
+        self._aligner.load_state(state["last"])
+        self._short = [(one["key"], tuple(one["objects"])) for one in state.get("short", ())]
+
+
+def _rows(key: Tensor) -> Tensor:
+    """``[G, C_k, h, w]`` as ``float32 [G, hw, C_k]``, position by position."""
+    return key.detach().flatten(2).transpose(1, 2).float().contiguous()

@@ -1,17 +1,18 @@
-"""The plain strategies and QDMN's bank against records of released code (memory_baselines.json)."""
+"""The plain strategies, QDMN's bank and RMem against records of released code (memory_baselines.json)."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from lazyvos.backbones.base import Entry
-from lazyvos.memory import FifoMemory, Want
+from lazyvos.backbones.base import Entry, Query
+from lazyvos.memory import FifoMemory, RMem, Want
 from lazyvos.memory.qdmn import QdmnBank
+from lazyvos.memory.rmem import Bandit, relevance
 
 
 def _entry(t: int, scores: list[float] | None = None) -> Entry:
@@ -22,8 +23,8 @@ def _entry(t: int, scores: list[float] | None = None) -> Entry:
     return Entry(t, key, address, torch.zeros(count, 1, 1, 1), objects, quality)
 
 
-def test_fifo_and_adjacent_frame(golden_dir: Path) -> None:
-    cases = json.loads((golden_dir / "memory_baselines.json").read_text())["fifo"]
+def test_fifo_and_adjacent_frame(load: Any) -> None:
+    cases = load("memory_baselines", arrays=False)[0]["fifo"]
     assert cases
     for case in cases:
         memory = FifoMemory(case["slots"], case["s_r"], adjacent=case["adjacent"], pin_annotated=False)
@@ -38,9 +39,9 @@ def test_fifo_and_adjacent_frame(golden_dir: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def qdmn(golden_dir: Path) -> list[dict]:
+def qdmn(load: Any) -> list[dict]:
     """Cases of QDMN's bank; the networks were stubbed, frame t has the scores ``scores[t]``."""
-    cases = json.loads((golden_dir / "memory_baselines.json").read_text())["qdmn"]
+    cases = load("memory_baselines", arrays=False)[0]["qdmn"]
     assert cases
     return cases
 
@@ -66,10 +67,83 @@ def test_qdmn_bank_reads_the_frames_of_the_published_code(qdmn: list[dict]) -> N
 
 
 def test_corrected_qdmn_bank_keeps_the_annotated_frame_and_as_many_others(qdmn: list[dict]) -> None:
-    differing = 0
     for case in qdmn:
+        differing = 0
         for (t, published), (_, corrected) in zip(_play(case, True), _play(case, False), strict=True):
             assert corrected.stored[0] == 0, t
             assert len(corrected.stored) == len(published.stored), t
             differing += corrected.stored != published.stored
-    assert differing
+        deleted = any(0 not in read for read in case["memory_read_at_frame"].values())  # the annotated frame, as published
+        assert differing or not deleted
+
+
+@pytest.fixture(scope="module")
+def rmem(load: Any) -> dict[str, Any]:
+    """RMem's case: at each step the attention of Q query positions on the stored frames, and their foreground probability."""
+    manifest = load("memory_baselines", arrays=False)[0]
+    assert set(manifest) - {"source", "notes"} == {"fifo", "qdmn", "rmem"}
+    case = manifest["rmem"]
+    assert set(case) == {"capacity_total", "pinned_first", "steps"}
+    assert case["pinned_first"] == 1
+    assert any(step["dropped"] is not None for step in case["steps"])
+    return case
+
+
+def test_rmem_bandit_is_that_of_the_released_code(rmem: dict[str, Any]) -> None:
+    bandit, stored = Bandit(), [0]
+    for step in rmem["steps"]:
+        t, rated = step["t"], tuple(stored)
+        stored.append(t)
+        if len(stored) > rmem["capacity_total"]:
+            share = relevance(np.array(step["attention"]), np.array(step["foreground"]))
+            bandit.rate(dict(zip(rated, share, strict=True)), t)
+            assert bandit.survival == {int(k): n for k, n in step["survival"].items()}, t
+            assert bandit.relevance.keys() == {int(k) for k in step["relevance"]}, t
+            for key, value in step["relevance"].items():
+                assert bandit.relevance[int(key)] == pytest.approx(value, abs=1e-9), (t, key)
+            scores = bandit.scores(rated, [0])
+            dropped = min((f for f in rated if f != 0), key=scores.__getitem__)
+            assert dropped == step["dropped"], t
+            stored.remove(dropped)
+            bandit.forget(dropped)
+        else:
+            assert not step["relevance"]
+            assert step["dropped"] is None
+        assert stored == step["frames_after"], t
+
+
+def test_rmem_drops_the_frames_of_the_released_code(rmem: dict[str, Any]) -> None:
+    """The memory itself, with addresses that make its read the recorded attention.
+
+    The query of step t is one of a set of unit vectors for each position, and each stored frame holds the logarithm of what it is to
+    get from that position, shared among its own positions.
+    """
+    steps = rmem["steps"]
+    count = len(steps[0]["attention"])
+    before = [[0], *(step["frames_after"] for step in steps[:-1])]
+    logs = {0: torch.full((len(steps), count), -80.0)}
+    logs |= {step["t"]: torch.full((len(steps), count), -80.0) for step in steps}
+    for n, (step, frames) in enumerate(zip(steps, before, strict=True)):
+        assert len(step["attention"]) == count
+        for column, t in enumerate(frames):
+            share = torch.tensor([row[column] for row in step["attention"]])
+            logs[t][n] = (share / count).clamp(min=1e-30).log()
+
+    def entry(t: int, foreground: list[float]) -> Entry:
+        address = logs[t].flatten().view(1, -1, 1).expand(-1, -1, count)
+        mask = torch.tensor(foreground).view(1, 1, count)
+        return Entry(t, torch.zeros(1, 1, 1, count), address, torch.zeros(1, 1, 1, count), (1,), masks=mask)
+
+    memory = RMem(rmem["capacity_total"], 1, adjacent=False)
+    memory.pin(entry(0, [0.0] * count), 0)
+    for n, step in enumerate(steps):
+        ask = torch.zeros(len(steps), count, count)
+        ask[n] = torch.eye(count)
+        memory.read(Query(torch.zeros(1, 1, count), ask.flatten(0, 1), None), (1,), None)
+        decision = memory.offer(entry(step["t"], step["foreground"]), step["t"])
+        assert decision.kept
+        assert decision.replaced == step["dropped"], step["t"]
+        assert list(memory.frames()) == step["frames_after"], step["t"]
+        for key, value in step["relevance"].items():
+            if int(key) != step["dropped"]:
+                assert memory.bandit.relevance[int(key)] == pytest.approx(value, abs=1e-5), (step["t"], key)

@@ -53,7 +53,7 @@ PAIRS = [(frame.copy(), mask.copy()) for frame, mask in CLIP.pairs()]
 def small(memory: str) -> Any:
     options: dict[str, Any] = {"fifo": {"slots": 3, "every": 1}, "readmem": {"slots": 3, "every": 1},
                                "longterm": {"max_mid_term_frames": 3, "min_mid_term_frames": 2, "prototypes": 8, "max_long_term": 40, "every": 1},
-                               "qdmn": {}, "unbounded": {}}  # fmt: skip
+                               "qdmn": {}, "unbounded": {}, "rmem": {"slots": 4, "every": 1}, "dam4sam": {}, "sam2long": {}}  # fmt: skip
     return make_memory(memory, **options[memory])
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazyvos.backbones.base import Entry, Query
-from lazyvos.memory import FifoMemory, Interval, Memory, ReadMem, Unbounded, Want
+from lazyvos.memory import FifoMemory, Interval, Memory, QdmnBank, ReadMem, Unbounded, Want
 from lazyvos.memory.associate import associate, from_top_k
 from lazyvos.memory.bank import Bank
-from lazyvos.memory.gram import log_abs_det, replaced, replacement_log_dets
+from lazyvos.memory.gram import aligned_similarity, log_abs_det, replaced, replacement_log_dets
 from lazyvos.memory.read import Part, block_top_k, pad_length, read_values
 
 torch.set_num_threads(1)
@@ -226,7 +228,7 @@ def test_a_forced_frame_enters_at_once_and_restarts_the_interval() -> None:
 
 @quick
 @given(
-    st.sampled_from(["fifo", "readmem", "copies"]),
+    st.sampled_from(["fifo", "readmem", "copies", "fixed"]),
     st.booleans(),
     st.booleans(),
     st.lists(st.sampled_from(["offer", "force", "late", "drop", "again"]), min_size=5, max_size=15),
@@ -241,7 +243,7 @@ def test_bounds_and_pins_hold_whatever_happens(
     memory = (
         FifoMemory(slots, 1, adjacent=adjacent)
         if kind == "fifo"
-        else ReadMem(slots=slots, every=1, adjacent=adjacent, lower_bound=-1.0, initialisation=start)
+        else ReadMem(slots=slots, every=1, adjacent=adjacent, lower_bound=-1.0, initialisation=start, reference="fixed" if kind == "fixed" else "query")
     )
     objects: tuple[int, ...] = (1,)
     first = {1: 0}
@@ -289,6 +291,24 @@ def test_too_many_late_objects_give_up_the_middle_pins_only() -> None:
     assert alone.frames() == (0, 1)
 
 
+@pytest.mark.parametrize(("reference", "divisor"), [("annotated", 0.5), ("first predicted", 0.8)])
+def test_qdmn_quality_is_relative_to_the_named_frame(reference: str, divisor: float) -> None:
+    """``first predicted`` is the rule for YouTube-VOS; that frame need not be stored itself."""
+    bank = QdmnBank(5, 2, minimum=0.0, reference=reference)
+
+    def scored(t: int, quality: float) -> Entry:
+        one = entry(t)
+        return Entry(t, one.key, one.address, one.value, one.objects, torch.tensor([quality]))
+
+    bank.pin(scored(0, 0.5), 0)
+    for t, quality in ((1, 0.8), (2, 0.4), (3, 0.9), (4, 0.6)):
+        bank.offer(scored(t, quality), t)
+    assert bank.quality[2] == pytest.approx(0.4 / divisor)
+    assert bank.quality[4] == pytest.approx(0.6 / divisor)
+    with pytest.raises(ValueError, match="reference is 'none'"):
+        QdmnBank(reference="none")
+
+
 # READMem.
 
 
@@ -334,8 +354,8 @@ def test_diversity_never_falls(seed: int, shared: bool, transition: str | None, 
 
 
 @quick
-@given(st.integers(0, 500), st.booleans(), st.sampled_from([ReadMem, FifoMemory]))
-def test_permuting_objects_changes_nothing(seed: int, shared: bool, kind: type[ReadMem] | type[FifoMemory]) -> None:
+@given(st.integers(0, 500), st.booleans(), st.sampled_from([ReadMem, FifoMemory, partial(ReadMem, reference="fixed")]))
+def test_permuting_objects_changes_nothing(seed: int, shared: bool, kind: Callable[..., Any]) -> None:
     there, back = (1, 2, 3), (3, 1, 2)
     memories = [kind(slots=3, every=1), kind(slots=3, every=1)]
     for t in range(8):
@@ -456,6 +476,161 @@ def test_association_is_the_definition(top_k: int | None, transition: str, affin
         assert torch.equal(from_top_k(scores.float().T.topk(top_k, 1).indices, 5, AREA), found)
 
 
+@pytest.mark.parametrize("top_k", [None, 4])
+@pytest.mark.parametrize("affinity", ["W", "A"])
+@pytest.mark.parametrize("empty", ["zero", "affinity"])
+def test_rows_that_add_up(top_k: int | None, affinity: str, empty: str) -> None:
+    """``row argmax sum``: K̂ = K T with T(i, j) = 1 where j is the argmax of row i; a row of zeros stays one."""
+    rng = torch.Generator().manual_seed(4)
+    address, queries = torch.randn(2 * AREA, 4, generator=rng), torch.randn(4, AREA, generator=rng)
+    store, key = torch.randn(3, AREA, CHANNELS, generator=rng), torch.randn(AREA, CHANNELS, generator=rng)
+    scores = address @ queries
+    weights = scores.softmax(0)
+    if top_k:
+        kept = scores.topk(top_k, 0)
+        weights = torch.zeros_like(scores).scatter_(0, kept.indices, kept.values.softmax(0))
+    found = associate(address, queries, 2, top_k, "row argmax sum", affinity, empty)
+    got = aligned_similarity(store, [2, 0], key, found, cosine=False, add=True, decimals=None)
+    for i, slot in enumerate((2, 0)):
+        w, a = weights[i * AREA : (i + 1) * AREA], scores[i * AREA : (i + 1) * AREA]
+        table = a if affinity == "A" else w
+        transition = torch.nn.functional.one_hot(table.argmax(1), AREA).float()
+        void = (table == 0).all(1)
+        transition[void] = torch.nn.functional.one_hot(a.argmax(1), AREA).float()[void] if empty == "affinity" else 0
+        assert got[i] == pytest.approx(float(((store[slot].T @ transition).T * key).sum()), abs=1e-4)
+    whole = small(transition="row argmax sum", empty_column=empty, affinity=affinity)
+    whole.pin(entry(0), 0)
+    for t in range(1, 8):
+        whole.read(query(t), (1,), top_k)
+        whole.offer(entry(t), t)
+    assert len(whole.stored) == 4
+
+
+@quick
+@given(st.booleans(), st.integers(0, 99), st.sampled_from(["index", "zero", "none"]), st.booleans())
+def test_aligned_similarity_is_that_of_the_gathered_keys(cosine: bool, seed: int, kind: str, half: bool) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    store, key = torch.randn(5, AREA, CHANNELS, generator=rng), torch.randn(AREA, CHANNELS, generator=rng)
+    store = store.half() if half else store
+    index = torch.randint(-1 if kind == "zero" else 0, AREA, (2, AREA), generator=rng)
+    got = aligned_similarity(store, [4, 1], key, None if kind == "none" else index, cosine, zero=True)
+    for i, slot in enumerate((4, 1)):
+        stored = store[slot].double()
+        moved = stored if kind == "none" else stored[index[i].clamp(min=0)] * (index[i] >= 0).unsqueeze(1)
+        wanted = float((moved * key.double()).sum())
+        if cosine:
+            wanted /= max(1e-8, float(moved.norm() * key.double().norm()))
+        assert got[i] == pytest.approx(wanted, abs=2e-5)
+
+
+@quick
+@given(
+    st.booleans(), st.sampled_from(["cosine", "dot"]), st.integers(0, 500),
+    st.lists(st.sampled_from(["offer", "offer", "late", "drop", "again", "unread"]), min_size=4, max_size=14),
+)  # fmt: skip
+def test_fixed_reference_gives_a_true_gram_matrix(shared: bool, similarity: str, seed: int, acts: list[str]) -> None:
+    """Γ is positive semi-definite and symmetric, |Γ| never falls, with objects that come and go."""
+    memory = small(reference="fixed", similarity=similarity, lower_bound=-1e9)
+    objects: tuple[int, ...] = (1,)
+    memory.pin(entry(0, objects, shared, seed), 0)
+    for t, act in enumerate(acts, 1):
+        if act != "unread":
+            memory.read(query(t, seed), objects, 5)
+        if act == "late" and len(objects) < 3:
+            objects = (*objects, max(objects) + 1)
+            memory.pin(entry(t, objects, shared, seed), t)
+        elif act == "drop" and len(objects) > 1:
+            memory.drop(objects[-1])
+            objects = objects[:-1]
+        else:
+            decision = memory.offer(entry(t, objects, shared, seed), t, force=act == "again")
+            if decision.reason in ("replaced", "no gain"):
+                assert decision.log_gram_before is not None
+                assert decision.log_gram_after is not None
+                assert decision.log_gram_after >= decision.log_gram_before - 1e-9
+            if act == "again":
+                memory.offer(entry(t, objects, shared, seed + 1), t, force=True)
+        gram = memory.gram
+        np.testing.assert_array_equal(gram, gram.T)
+        assert np.linalg.eigvalsh(gram).min() >= -1e-5 * np.abs(gram).max()
+        if similarity == "cosine" and (shared or len(objects) == 1):
+            np.testing.assert_allclose(np.diag(gram), 1, atol=1e-6)
+
+
+def test_fixed_reference_projects_each_key_once() -> None:
+    memory = small(reference="fixed", similarity="dot", lower_bound=-1e9, slots=5)
+    memory.pin(entry(0), 0)
+    moved = [entry(0).key[0].flatten(1)]
+    for t in range(1, 4):
+        memory.read(query(t), (1,), 2)
+        memory.offer(entry(t), t)
+        best = (entry(0).address[0].T @ query(t).address).argmax(1)  # for each position of frame 0
+        moved.append(entry(t).key[0].flatten(1)[:, best])
+    wanted = [[float((one * other).sum()) for other in moved] for one in moved]
+    np.testing.assert_allclose(memory.gram, wanted, atol=1e-4)
+    plain = small(reference="fixed", transition=None, similarity="dot", lower_bound=-1e9, slots=5)
+    for t in range(4):
+        if t:
+            plain.read(query(t), (1,), 2)
+        plain.offer(entry(t), t)
+    wanted = [[float((entry(a).key * entry(b).key).sum()) for a in range(4)] for b in range(4)]
+    np.testing.assert_allclose(plain.gram, wanted, atol=1e-4)
+
+
+def test_each_candidate_is_what_its_replacement_would_give() -> None:
+    memory = small(slots=4)
+    for t in range(4):
+        memory.read(query(t), (1,), 5) if t else None
+        assert memory.offer(entry(t), t).reason == "filled"
+        assert memory.candidates == {}
+    for t in range(4, 9):
+        memory.read(query(t), (1,), 5)
+        before, stored = memory.gram, memory.stored
+        decision = memory.offer(entry(t), t)
+        row = np.asarray(memory.similarities)
+        wanted = {f: log_abs_det(replaced(before, n, row[:-1], row[-1])) for n, f in enumerate(stored)}
+        assert memory.candidates == pytest.approx(wanted, abs=1e-6)
+        assert decision.log_gram_before == pytest.approx(log_abs_det(before))
+        best = max(f for f in list(stored)[1:] if wanted[f] == max(wanted[g] for g in list(stored)[1:]))
+        assert decision.kept == (wanted[best] >= log_abs_det(before))
+        assert decision.replaced == (best if decision.kept else None)
+        assert decision.log_gram_after == pytest.approx(max(wanted[best], log_abs_det(before)), abs=1e-6)
+
+
+def test_every_offer_says_how_diverse_the_memory_is() -> None:
+    memory = small(every=3)
+    assert memory.pin(entry(0), 0).log_gram_after == pytest.approx(0)
+    for t in range(1, 25):
+        decision = memory.offer(entry(t), t)
+        assert decision.log_gram_after is not None
+        assert decision.log_gram_before is not None
+        assert decision.log_gram_after == pytest.approx(log_abs_det(memory.gram))
+        assert decision.kept or decision.log_gram_before == decision.log_gram_after
+        assert decision.milliseconds > 0
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_dynamic_bound_falls_where_the_latest_frames_differ(shared: bool) -> None:
+    objects = (1, 2)
+
+    def walk(bound: float, frames: int, short: int = 3) -> tuple[ReadMem, Any]:
+        memory = small(lsb="dynamic", short_term=short, transition=None, lower_bound=bound, slots=9, every=5)
+        decision = None
+        for t in range(frames):
+            decision = memory.offer(entry(t, objects, shared), t)
+        return memory, decision
+
+    memory, _ = walk(-9.0, 6)
+    keys = [entry(t, objects, shared).key.flatten(1).double() for t in (3, 4, 5)]
+    cosine = [[float((a * b).sum(1).div(a.norm(dim=1) * b.norm(dim=1)).mean()) for b in keys] for a in keys]
+    gamma = 1 - (cosine[0][1] + cosine[0][2] + cosine[1][2]) / 3
+    own = float(np.asarray(memory.similarities)[0])
+    assert walk(own + gamma - 1e-4, 6)[1].kept
+    assert not walk(own + gamma + 1e-4, 6)[1].kept
+    assert walk(own - 1e-4, 6, short=1)[1].kept  # one frame, as published: nothing is lowered
+    assert not walk(own + 1e-4, 6, short=1)[1].kept
+
+
 @pytest.mark.parametrize("bound", ["annotated", "ensemble max", "ensemble mean", "last", "annotated+last", "annotated+max"])
 def test_lower_bound_rules_use_stored_entries_only(bound: str) -> None:
     memory = small(lsb=bound, transition=None, lower_bound=-1.0, annotated_weight=0.25)
@@ -490,8 +665,14 @@ def _after(count: int) -> dict[str, object]:
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize(
     "make",
-    [lambda: small(every=2, flexible=True), lambda: FifoMemory(4, 2, adjacent=True), lambda: Unbounded(2)],
-    ids=["readmem", "fifo", "unbounded"],
+    [
+        lambda: small(every=2, flexible=True),
+        lambda: small(reference="fixed"),
+        lambda: small(lsb="dynamic", short_term=3, lower_bound=0.9),
+        lambda: FifoMemory(4, 2, adjacent=True),
+        lambda: Unbounded(2),
+    ],
+    ids=["readmem", "fixed", "dynamic", "fifo", "unbounded"],
 )
 def test_a_saved_memory_goes_on_as_if_nothing_had_happened(make: Any, shared: bool) -> None:
     def walk(memory: Any, frames: range) -> list[Any]:
@@ -540,6 +721,8 @@ def test_states_of_other_memories_are_refused() -> None:
         ({"transition": "none"}, "transition is 'none'"),
         ({"every": 0}, "every is 0"),
         ({"lower_bound": float("nan")}, "lower_bound is nan"),
+        ({"reference": "frame"}, "reference is 'frame'"),
+        ({"short_term": 0}, "short_term is 0"),
     ],
 )
 def test_bad_settings_say_what_is_wrong(settings: dict[str, Any], message: str) -> None:
