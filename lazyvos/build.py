@@ -11,7 +11,16 @@ from lazyvos.device import compile_network, pick_device, pick_precision
 from lazyvos.hub import load
 from lazyvos.interact.base import Policy
 from lazyvos.interact.policies import Lazy, Never
-from lazyvos.memory import Dam4SamMemory, FifoMemory, LongTermMemory, QdmnBank, ReadMem, RMem, Sam2LongMemory, Unbounded
+from lazyvos.memory import (
+    Dam4SamMemory,
+    FifoMemory,
+    LongTermMemory,
+    QdmnBank,
+    ReadMem,
+    RMem,
+    Sam2LongMemory,
+    Unbounded,
+)
 from lazyvos.memory.base import Memory
 from lazyvos.refine.base import Refiner
 from lazyvos.tracker import Tracker

@@ -20,6 +20,7 @@ FAMILIES = {
     "data": ("lazyvos.data_cli", "which datasets are known, where they are, and whether a copy is whole"),
     "score": ("lazyvos.score_cli", "score masks that any tracker wrote against the truth"),
     "table": ("lazyvos.table_cli", "the published tables, and ours beside them"),
+    "study": ("lazyvos.experiments.study_memory", "compare the memory strategies on long clips"),
 }
 """Commands whose arguments live beside their code: module and what ``--help`` says."""
 

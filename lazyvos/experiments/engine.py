@@ -98,7 +98,7 @@ def run(
     progress: show a bar that counts frames.
     share: experiments with the same network, size and precision go over a sequence side by side, at most ``together`` of them,
         and share encoder passes where that is exact. Results are bit-identical without; only speed and CUDA memory
-        are measured better alone (``share=False``).
+        are measured better alone (``share=False``, or ``alone`` of an experiment).
 
     Returns
     -------
@@ -183,7 +183,7 @@ def _results(
                 continue
             facts = identity.facts
             alike: tuple[Any, ...] = (facts["weights"]["backbone"], facts["size"], facts["precision"], facts["device"], labels[e.name])
-            if not (share and identity.shareable):
+            if e.alone or not (share and identity.shareable):
                 alike = (*alike, e.name)
             pending.setdefault((sequence, frames, *alike), []).append(e)
     tasks = []

@@ -22,10 +22,11 @@ Part = str | Callable[..., Any]
 
 _LABELS = ("name", "device", "sequences", "scale")
 _ASIDE = (
-    "training/*", "weights/*", "cli.py", "commands.py", "table_cli.py", "terminal.py", "report.py", "plot.py", "bench*.py", "lab.py",
+    "training/*", "weights/*", "cli.py", "commands.py", "*_cli.py", "terminal.py", "report.py", "plot.py", "bench*.py", "lab.py",
     "curves.py", "start.py", "run.py", "session.py", "journal.py", "snapshot.py", "evaluate.py", "outputs.py",
     "experiments/engine.py", "experiments/executors.py", "experiments/store.py", "experiments/frame.py",
-    "experiments/significance.py", "experiments/tables.py", "experiments/readmem.py",
+    "experiments/significance.py", "experiments/tables.py", "experiments/figures.py", "experiments/layout.py", "experiments/recipe.py",
+    "experiments/readmem*.py", "experiments/study_memory.py", "gram_*.py", "plot_gram.py", "plain_readmem.py",
 )  # fmt: skip
 """Files that cannot change the result of a sequence; every other file of the package counts as its code."""
 
@@ -51,6 +52,8 @@ class Experiment:
     later: objects that appear later ``"enter"`` with their first annotation, or are left out (``"ignore"``).
     user: ``"none"`` or ``"simulated"`` (:class:`lazyvos.interact.SimulatedUser` with ``user_options``).
     seed: of torch's generators at the start of each sequence.
+    alone: never side by side with others, so that its speed and CUDA memory are its own; a result that was made in company
+        does not count as finished.
     scale: ``"smoke"`` or ``"paper"``; a smoke number never stands under a paper's heading.
 
     Raises :class:`InputError` for a word that is none of these.
@@ -79,6 +82,7 @@ class Experiment:
     user: Literal["none", "simulated"] = "none"
     user_options: Options = field(default_factory=dict)
     seed: int = 0
+    alone: bool = False
     scale: Literal["smoke", "paper"] = "smoke"
 
     def __post_init__(self) -> None:

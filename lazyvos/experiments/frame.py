@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 import pandas as pd
 
 from lazyvos.masks.atomic import atomic_path
+from lazyvos.metrics.lvos import LvosObject, lvos_summary
+from lazyvos.metrics.vots import MEASURES
 from lazyvos.metrics.workload import aci, gaps
 from lazyvos.types import InputError
 
@@ -19,18 +21,19 @@ TIMES = ("seconds", "fps", "peak_mib", "encoder_passes", "encoder_passes_saved")
 """Columns that differ from run to run; all others are repeatable."""
 
 
-def tidy(results: Iterable[tuple[str, dict[str, Any]]]) -> pd.DataFrame:
+def tidy(results: Iterable[tuple[str, Mapping[str, Any]]]) -> pd.DataFrame:
     """One row per experiment, sequence and object, from pairs of an experiment's name and a record.
 
     Columns: ``J``, ``F``, ``JF`` and their recall and decay, ``R@0.1`` … (all 0..1), ``scored`` frames; of the object also ``entry``
     (its first frame), ``asked``, ``NoC`` and ``pseudo`` (numbers of requests, of user and of pseudo-corrections), ``gaps`` and ``span`` (frames between
-    prompts: their number and sum), ``ACI``; of the sequence ``frames``, ``seconds``, ``fps``, ``peak_mib``, ``log_gram`` (log10|Γ| at
-    the end), encoder passes; and ``scale``, ``hardware``, ``precision``. ``NoC`` and what follows from it is NaN without a user.
+    prompts: their number and sum), ``ACI``, ``V`` (stability, LVOS) and the measures of VOTS (``Q``, ``ACC``, ``ROB``, ``NRE``, ``DRE``, ``ADQ``; NaN unless
+    every frame has truth); of the sequence ``frames``, ``seconds``, ``fps``, ``peak_mib``, ``bank_mib`` (tensors of the memory), ``log_gram``
+    (log10|Γ| at the end), ``unseen`` (LVOS; NaN where unknown), encoder passes; and ``scale``, ``hardware``, ``precision``. ``NoC`` and what follows from it is NaN without a user.
     """
     return pd.DataFrame([row for name, record in results for row in _rows(name, record)])
 
 
-def _rows(name: str, record: dict[str, Any]) -> Iterable[dict[str, Any]]:
+def _rows(name: str, record: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
     where, user = record["machine"], record["user"] != "none"
     for o in record["objects"]:
         length = max(record["frames"] + record["start"] - o["entry"], 1)
@@ -39,7 +42,9 @@ def _rows(name: str, record: dict[str, Any]) -> Iterable[dict[str, Any]]:
         row = {"experiment": name, "dataset": record["dataset"], "sequence": record["sequence"], "object": o["id"]}
         row |= {m: _number(o[m]) for m in ("J", "F", "JF", "J_recall", "F_recall", "J_decay", "F_decay")}
         row |= {f"R@{tau}": _number(value) for tau, value in o["R"].items()}
+        row |= {m: _number((o.get("vots") or {}).get(m)) for m in MEASURES}
         yield row | {
+            "V": _number(o.get("V")), "unseen": _number(record.get("unseen")), "bank_mib": _number(record["memory"].get("mib")),
             "scored": o["scored"], "entry": o["entry"], "asked": len(o["asked"]) if user else math.nan,
             "NoC": len(prompts) if user else math.nan, "pseudo": len(o["pseudo"]),
             "gaps": len(between) if user else math.nan, "span": float(sum(between)) if user else math.nan,
@@ -58,21 +63,32 @@ def _number(value: float | None) -> float:
 def summary(table: pd.DataFrame, by: Sequence[str] = ("experiment", "dataset")) -> pd.DataFrame:
     """One row per experiment and data set, in order: means over objects of J, F, J&F and R@τ (0..1), NoC (sum), ACI (mean over
     objects), IDI in seconds (mean of all gaps; needs the clips' rate), numbers of sequences, objects, frames, seconds, fps and
-    the largest peak memory."""
+    the largest peak memory; of VOTS means over sequences of means over objects. Where videos are known as seen and unseen, ``J_seen``,
+    ``J_unseen``, … ``V_unseen`` and as ``lvos_J``, ``lvos_F``, ``lvos_JF``, ``lvos_V`` the mean of the two halves (LVOS)."""
     rows = []
     for key, part in table.groupby(list(by), sort=False):
         clips = part.drop_duplicates(["dataset", "sequence"])
         row = dict(zip(by, key, strict=True))
         row |= {m: part[m].mean() for m in part.columns if m in ("J", "F", "JF") or m.startswith("R@")}
+        row |= {m: part.groupby("sequence")[m].mean().mean() for m in MEASURES if m in part.columns}
+        row |= _halves(part)
         span = (part["span"] / part["clip_fps"]).sum(skipna=False)
         row |= {
             "NoC": part["NoC"].sum(min_count=1), "ACI": part["ACI"].mean(), "IDI": span / part["gaps"].sum(min_count=1),
             "videos": len(clips), "objects": len(part), "frames": clips["frames"].sum(), "seconds": clips["seconds"].sum(),
             "fps": clips["frames"].sum() / clips["seconds"].sum() if clips["seconds"].sum() else math.nan, "peak_mib": clips["peak_mib"].max(),
+            "bank_mib": clips["bank_mib"].max() if "bank_mib" in clips else math.nan,
             "hardware": ", ".join(dict.fromkeys(part["hardware"])),
         }  # fmt: skip
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _halves(part: pd.DataFrame) -> dict[str, float]:
+    if "unseen" not in part or part["unseen"].isna().any():
+        return {}
+    objects = [LvosObject(r["sequence"], r["object"], r["scored"], r["J"], r["F"], r["V"], bool(r["unseen"])) for r in part.to_dict("records")]
+    return {name if "_" in name else f"lvos_{name}": value for name, value in lvos_summary(objects).items()}
 
 
 def export(table: pd.DataFrame, form: str = "markdown", digits: int = 3) -> str:

@@ -18,14 +18,16 @@ from lazyvos.build import SIZES, make_memory, make_policy, make_refiner, make_tr
 from lazyvos.evaluate import first_clicks
 from lazyvos.experiments.data import entries
 from lazyvos.experiments.experiment import Experiment
+from lazyvos.experiments.measures import Absences, Volume
 from lazyvos.experiments.reuse import SharedEncoder
 from lazyvos.hub import load
 from lazyvos.interact import Always, RandomBudget, SimulatedUser
 from lazyvos.interact.policies import Lazy
 from lazyvos.metrics import ObjectScore, Score, robustness_of
+from lazyvos.metrics.lvos import lvos_series, stability
 from lazyvos.scoring import Scoreboard
 from lazyvos.tracker import Tracker
-from lazyvos.types import Correction, InputError, Request
+from lazyvos.types import Correction, Decision, InputError, Request
 
 
 def network(experiment: Experiment, device: str) -> Any:
@@ -108,13 +110,17 @@ def evaluate_group(
     Returns
     -------
     Plain dicts for JSON: ``frames``, ``seconds`` (tracking alone; a shared encoder pass counts in full for each), ``fps``,
-    ``peak_mib`` (CUDA memory, where the experiment ran alone), ``encoder`` (passes made and saved), ``memory`` (frame numbers
-    stored at the end, log10|Γ|), and ``objects`` with J, F, their recall and decay, R@τ, and per-frame series.
+    ``peak_mib`` (CUDA memory, where the experiment ran alone), ``encoder`` (passes made and saved), ``memory`` (see
+    :meth:`lazyvos.experiments.measures.Volume.record`), ``unseen`` (of the category, LVOS), and ``objects`` with J, F, their recall
+    and decay, V, R@τ, the measures of VOTS (where every frame has truth), and series over the scored frames: their numbers ``t``,
+    ``j``, ``f``, ``present``; ``predicted`` is over all frames with truth.
     """
     cuda = [torch.device(device)] if device.startswith("cuda") else []
     alone = bool(cuda) and len(experiments) == 1
     with torch.random.fork_rng(devices=cuda):
         shared = SharedEncoder(network(experiments[0], device), share and len(experiments) > 1)
+        if len(experiments) == 1 and experiments[0].alone:
+            _warm_up(build_tracker(experiments[0], device, shared.net), sequence)
         runs = [_Run(e, sequence, build_tracker(e, device, shared.view()), cuda) for e in experiments]
         if alone:
             torch.cuda.reset_peak_memory_stats(cuda[0])
@@ -122,9 +128,10 @@ def evaluate_group(
         for t, frame in enumerate(islice(iter(source), sequence.start, None), sequence.start):
             shared.forget()
             truth = sequence.mask(t)
+            masks = sequence.masks(t) if hasattr(sequence, "masks") else None
             for run in runs:
                 passes, saved = shared.passes, shared.saved
-                run.frame(t, frame, truth)
+                run.frame(t, frame, truth, masks)
                 run.passes += shared.passes - passes
                 run.saved += shared.saved - saved
             if tick is not None:
@@ -133,6 +140,16 @@ def evaluate_group(
         peak = torch.cuda.max_memory_allocated(cuda[0]) / 2**20 if alone else None
     getattr(source, "close", lambda: None)()
     return [{**run.record(), "peak_mib": peak, "together": len(runs)} for run in runs]
+
+
+def _warm_up(tracker: Tracker, sequence: Any) -> None:
+    """A tracker for nothing over the first frames, so that what torch does once is not timed."""
+    mask = sequence.mask(sequence.start)
+    for t in range(sequence.start, min(sequence.start + 3, len(sequence))):
+        tracker.predict(sequence.frames.frame(t))
+        if t == sequence.start:
+            tracker.correct(mask=mask)
+        tracker.commit()
 
 
 class _Run:
@@ -144,54 +161,55 @@ class _Run:
         spans = getattr(sequence, "spans", {})
         self.spans = {o: tuple(spans.get(o, (0, len(sequence)))) for o in self.entries}
         self.boards = {o: Scoreboard(sequence.name, [o]) for o in self.entries}
+        self.times: dict[int, list[int]] = {o: [] for o in self.entries}
+        self.absences = Absences(self.entries, sequence.start)
+        self.volume = Volume(tracker.memory)
         self.user = SimulatedUser(lambda t: sequence.mask(t + sequence.start), **experiment.user_options)
         self.seconds, self.frames, self.passes, self.saved = 0.0, 0, 0, 0
         self.asked: dict[int, list[int]] = {o: [] for o in self.entries}
         self.clicked: dict[int, list[int]] = {o: [] for o in self.entries}
         self.pseudo: dict[int, list[int]] = {o: [] for o in self.entries}
-        self.log_gram: float | None = None
         torch.manual_seed(experiment.seed)
         self._random = self._draws()
 
-    def frame(self, t: int, frame: np.ndarray, truth: np.ndarray | None) -> None:
-        """Track frame ``t`` and score it."""
+    def frame(self, t: int, frame: np.ndarray, truth: np.ndarray | None, masks: dict[int, np.ndarray] | None = None) -> None:
+        """Track frame ``t`` and score it; ``masks`` are the objects of the truth where they may overlap."""
         coming = [o for o, at in self.entries.items() if at == t and truth is not None and (truth == o).any()]
         with self._own_random():
             began = time.perf_counter()
-            labels = self._enter(frame, truth, coming) if coming and truth is not None else self._step(t, frame)
+            labels, decision = self._enter(frame, truth, coming) if coming and truth is not None else self._step(t, frame)
             self.seconds += time.perf_counter() - began
         self.frames += 1
+        self.volume.update(t, decision)
         if truth is None:
             return
+        overlaps: dict[int, float] = {}
         for o, board in self.boards.items():
             first, end = self.spans[o]
             if max(first, self.entries[o]) <= t < end:
-                board.update(labels, truth)
+                overlaps |= (found := board.update(labels, truth))
+                self.times[o] += [t] if found else []
+        self.absences.update(labels, truth if masks is None else masks, overlaps)
 
-    def _enter(self, frame: np.ndarray, truth: np.ndarray, coming: list[int]) -> np.ndarray:
+    def _enter(self, frame: np.ndarray, truth: np.ndarray, coming: list[int]) -> tuple[np.ndarray, Decision]:
         """Objects get their first mask or click; nobody is asked on this frame."""
         self.tracker.predict(frame)
         if self.experiment.start == "mask":
             current = self.tracker.correct(mask=np.where(np.isin(truth, coming), truth, 0).astype(np.uint8))
         else:
             current = self.tracker.correct(first_clicks(truth, coming))
-        self._note(self.tracker.commit().log_gram_after)
-        return current.labels
+        return current.labels, self.tracker.commit()
 
-    def _step(self, t: int, frame: np.ndarray) -> np.ndarray:
+    def _step(self, t: int, frame: np.ndarray) -> tuple[np.ndarray, Decision]:
         step = self.tracker.step(frame, self.user if self.experiment.user == "simulated" else None)
-        self._note(step.decision.log_gram_after)
         self._count(t, step.requests, step.corrections)
-        return step.prediction.labels
+        return step.prediction.labels, step.decision
 
     def _count(self, t: int, requests: Sequence[Request], corrections: Sequence[Correction]) -> None:
         for request in requests:
             self.asked[request.object].append(t)
         for correction in corrections:
             (self.pseudo if correction.kind == "pseudo" else self.clicked)[correction.object].append(t)
-
-    def _note(self, log_gram: float | None) -> None:
-        self.log_gram = self.log_gram if log_gram is None else log_gram
 
     @contextmanager
     def _own_random(self) -> Iterator[None]:
@@ -208,11 +226,11 @@ class _Run:
         """What came of it."""
         seconds = self.seconds + self.tracker.backbone.owed  # type: ignore[attr-defined]
         scores = [o for board in self.boards.values() for o in board.result().objects]
-        rate = getattr(self.sequence.frames, "fps", None)
+        rate, seen = getattr(self.sequence.frames, "fps", None), getattr(self.sequence, "seen", None)
         return {
             "start": self.sequence.start, "frames": self.frames, "seconds": seconds, "fps": self.frames / seconds if seconds else None, "clip_fps": rate,
             "encoder": {"passes": self.passes, "saved": self.saved},
-            "memory": {"frames": list(self.tracker.memory.frames()), "log_gram": self.log_gram},
+            "memory": self.volume.record(), "unseen": None if seen is None else not seen,
             "objects": [self._object(o) for o in scores],
         }  # fmt: skip
 
@@ -220,8 +238,11 @@ class _Run:
         plain = Score((o,)).as_dict()
         plain.pop("objects")
         robust = {f"{tau:g}": None if np.isnan(v) else v for tau, v in robustness_of(Score((o,))).items()}
+        v = stability(*lvos_series(o.j, o.f))
         return {
             "id": o.id, "entry": self.entries[o.id], "span": list(self.spans[o.id]), "scored": o.frames, **plain, "R": robust,
+            "V": None if np.isnan(v) else v, "vots": self.absences.measures(o.id, len(self.sequence)),
             "asked": self.asked[o.id], "clicked": self.clicked[o.id], "pseudo": self.pseudo[o.id],
-            "series": {"j": o.j.tolist(), "f": o.f.tolist(), "present": o.present.astype(int).tolist()},
+            "series": {"t": self.times[o.id], "j": o.j.tolist(), "f": o.f.tolist(), "present": o.present.astype(int).tolist(),
+                       "predicted": self.absences.predicted(o.id)},
         }  # fmt: skip

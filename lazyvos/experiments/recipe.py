@@ -1,10 +1,12 @@
-"""How a published table is made again: its rows and columns as experiments."""
+"""How a published table or figure is made again: its rows, columns and points as experiments."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
+
+import pandas as pd
 
 from lazyvos.experiments.experiment import Experiment
 
@@ -29,21 +31,27 @@ class Setting:
     seed: int = 0
 
 
+Records = Sequence[Mapping[str, Any]]
+"""What an experiment recorded (:func:`lazyvos.experiments.lockstep.evaluate_group`), one mapping for each sequence."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One number of a table: row number (from 1), column heading, and the experiment that gives it.
 
     At paper scale the heading is the published one; at smoke scale it names the smoke data. ``measure`` is a column of
-    :func:`lazyvos.experiments.frame.summary`, ``factor`` brings it into the table's unit (100: percent), ``digits`` are its decimals.
-    Several cells may have one experiment.
+    :func:`lazyvos.experiments.frame.summary`, or a function of the experiment's records; ``factor`` brings it into the table's
+    unit (100: percent), ``form`` is how it is written. ``ran`` says in a few words what stands behind a smoke row: network, memory and
+    settings. Several cells may have one experiment.
     """
 
     row: int
     column: str
     experiment: Experiment
-    measure: str = "JF"
+    measure: str | Callable[[Records], float] = "JF"
     factor: float = 100.0
-    digits: int = 1
+    form: str = ".1f"
+    ran: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,10 +63,34 @@ class Recipe:
     number: of the table.
     datasets: heading of the table's data set -> its name in :func:`lazyvos.datasets.open_dataset`.
     cells: the experiments of a setting, with the paper's data sets that were found (heading -> folder).
-    note: in one sentence, what is small at smoke scale.
+    note: in a sentence or two, what is small at smoke scale.
     """
 
     number: str
     datasets: Mapping[str, str]
     cells: Callable[[Setting, Mapping[str, str]], list[Cell]]
+    note: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """An experiment of a figure and what it stands for: values of the figure's columns, in order."""
+
+    experiment: Experiment
+    labels: Mapping[str, str | int]
+
+
+Draw = Callable[[Sequence[Point], Mapping[str, Records]], pd.DataFrame]
+"""Points and the records of each experiment by name -> the data of the figure."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """The data of a figure that can be made again; as :class:`Recipe`, with ``points`` and how they become data (``draw``)."""
+
+    number: str
+    title: str
+    datasets: Mapping[str, str]
+    points: Callable[[Setting, Mapping[str, str]], list[Point]]
+    draw: Draw
     note: str

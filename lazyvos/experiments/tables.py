@@ -1,8 +1,8 @@
-"""The table book: published numbers, ours and the difference, side by side."""
+"""The table book: published numbers, ours and the difference, side by side; and the data of the figures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -10,14 +10,17 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from lazyvos.datasets.catalog import catalog, facts_of, find
+from lazyvos.datasets import open_dataset
+from lazyvos.datasets.catalog import facts_of, find
+from lazyvos.experiments import readmem
 from lazyvos.experiments.engine import Report, run
-from lazyvos.experiments.frame import summary, tidy
-from lazyvos.experiments.readmem import TABLE_5_3
-from lazyvos.experiments.recipe import Cell, Recipe, Setting
+from lazyvos.experiments.experiment import Experiment
+from lazyvos.experiments.frame import tidy
+from lazyvos.experiments.layout import layout, partial_notes
+from lazyvos.experiments.recipe import Cell, Figure, Recipe, Records, Setting
+from lazyvos.hub import shipped
 from lazyvos.types import InputError
 
 TABLES: dict[str, str] = {
@@ -28,20 +31,23 @@ TABLES: dict[str, str] = {
     "5.8": "READMem-MiVOS: overhead on LV1", "6.1": "Lazy-XMem: LVOS val from an imperfect start",
     "6.2": "Lazy-XMem: LVOS val from a perfect start", "6.3": "Lazy-XMem: design, imperfect start", "6.4": "Lazy-XMem: trigger",
 }  # fmt: skip
-RECIPES: dict[str, Recipe] = {recipe.number: recipe for recipe in (TABLE_5_3,)}
+RECIPES: dict[str, Recipe] = {recipe.number: recipe for recipe in readmem.RECIPES}
+FIGURES: dict[str, Figure] = {figure.number: figure for figure in readmem.FIGURES}
 
 
 @dataclass(frozen=True)
 class Book:
-    """A table as it is shown, and where its numbers come from.
+    """A table or the data of a figure as it is shown, and where its numbers come from.
 
     Attributes
     ----------
-    frame: a row for each row of the paper: ``configuration``, ``paper …``, ``ours …`` and (paper scale) ``delta …`` for each column,
-        numbers as text in the paper's unit, blank where not run; ``n videos``, ``hardware``, ``seconds`` (of tracking).
+    frame: of a table, a row for each row of the paper: ``configuration``, ``paper …``, ``ours …`` and (paper scale) ``delta …`` for each
+        column, numbers as text in the paper's unit, blank where not run; at smoke scale ``ran``; ``n videos``, ``hardware``, ``seconds`` (of
+        tracking). Of a figure, a row for each point, as numbers.
     notes: sentences that belong below the table.
     results: the tidy table of our runs (:func:`lazyvos.experiments.frame.tidy`); its names are in ``cells``.
     report: what the run did and what it reused.
+    kind: ``"Table"`` or ``"Figure"``.
     """
 
     number: str
@@ -52,6 +58,7 @@ class Book:
     results: pd.DataFrame = field(default_factory=pd.DataFrame)
     cells: tuple[Cell, ...] = ()
     report: Report = field(default_factory=Report)
+    kind: str = "Table"
 
 
 @cache
@@ -90,111 +97,86 @@ def make_table(
     recipe = RECIPES.get(number)
     if recipe is None:
         return Book(number, TABLES[number], setting.scale, layout(paper), (f"lazyvos has no recipe for table {number} yet.",))
-    found, absent = _found(recipe, setting) if setting.scale == "paper" else ({}, ())
+    found, absent = _found(f"table {number}", recipe.datasets, setting)
     cells = recipe.cells(setting, found)
     experiments = list(dict.fromkeys(cell.experiment for cell in cells))
+    _check_weights(setting, experiments)
+    records, report = _records(experiments, out, executor, workers, progress)
+    results = tidy((name, record) for name, several in records.items() for record in several)
+    notes = _notes(recipe.note, setting, absent, experiments, results, report)
+    frame = layout(paper, setting.scale, cells, results, records)
+    return Book(number, TABLES[number], setting.scale, frame, notes, results, tuple(cells), report)
+
+
+def make_figure(
+    number: str, setting: Setting | None = None, *, out: str | Path = "lazyvos-tables", executor: Any = "local", workers: int = 1,
+    progress: bool = True,
+) -> Book:  # fmt: skip
+    """The data of a figure, a row for each point; arguments and errors as of :func:`make_table`."""
+    setting = setting or Setting()
+    figure = FIGURES.get(number)
+    if figure is None:
+        raise InputError(f"there is no figure {number!r} to make; there are {', '.join(FIGURES)}")
+    found, absent = _found(f"figure {number}", figure.datasets, setting)
+    points = figure.points(setting, found)
+    experiments = list(dict.fromkeys(point.experiment for point in points))
+    _check_weights(setting, experiments)
+    records, report = _records(experiments, out, executor, workers, progress)
+    results = tidy((name, record) for name, several in records.items() for record in several)
+    notes = _notes(figure.note, setting, absent, experiments, results, report)
+    return Book(number, figure.title, setting.scale, figure.draw(points, records), notes, results, (), report, "Figure")
+
+
+def _check_weights(setting: Setting, experiments: Sequence[Experiment]) -> None:
+    used = {e.weights for e in experiments}
+    for name, file in setting.weights.items():
+        if file not in used:
+            known = ", ".join(sorted({n for e in experiments for n in (e.weights, e.backbone) if n is not None}))
+            raise InputError(f"no experiment here takes weights called {name!r}; they take {known}")
+
+
+def _records(
+    experiments: list[Experiment], out: str | Path, executor: Any, workers: int, progress: bool
+) -> tuple[dict[str, Records], Report]:
+    """Records of each experiment by name, in the order of its sequences."""
     running = run(experiments, executor, workers, out, progress)
-    order = {experiment.name: i for i, experiment in enumerate(experiments)}
-    results = tidy((r.experiment, r.record) for r in sorted(running, key=lambda r: (order[r.experiment], r.sequence)))
-    notes = [recipe.note] if setting.scale == "smoke" else [f"{name} was not run: {why}." for name, why in absent]
-    notes += _partial(cells, results)
-    notes.append(f"Reuse: {running.report}.")
-    frame = layout(paper, setting.scale, cells, results)
-    return Book(number, TABLES[number], setting.scale, frame, tuple(notes), results, tuple(cells), running.report)
+    found: dict[str, dict[str, Any]] = {e.name: {} for e in experiments}
+    for result in running:
+        found[result.experiment][result.sequence] = result.record
+    return {name: [of[s] for s in running.sequences[name]] for name, of in found.items()}, running.report
 
 
-def _found(recipe: Recipe, setting: Setting) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """Folders of the table's data sets by heading, and which are not there and why."""
-    strange = set(setting.data) - set(recipe.datasets)
+def _notes(
+    note: str, setting: Setting, absent: Sequence[tuple[str, str]], experiments: Sequence[Experiment], results: pd.DataFrame, report: Report
+) -> tuple[str, ...]:
+    first = [note] if setting.scale == "smoke" else [f"{name} was not run: {why}." for name, why in absent]
+    random = sorted({e.backbone for e in experiments if e.weights is None and e.backbone not in shipped()})
+    first += [f"{name} ran with random weights: its numbers are noise." for name in random]
+    return (*first, *partial_notes(experiments, results), f"Reuse: {report}.")
+
+
+def _found(what: str, datasets: Mapping[str, str], setting: Setting) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Folders of the data sets by heading (paper scale only), and which are not there and why."""
+    found: dict[str, str] = {}
+    absent: list[tuple[str, str]] = []
+    if setting.scale == "smoke":
+        return found, absent
+    strange = set(setting.data) - set(datasets)
     if strange:
-        raise InputError(f"table {recipe.number} has no data set {min(strange)!r}; it has {', '.join(recipe.datasets)}")
-    found, absent = {}, []
-    for heading, name in recipe.datasets.items():
+        raise InputError(f"{what} has no data set {min(strange)!r}; it has {', '.join(datasets)}")
+    for heading, name in datasets.items():
         place = find(name, setting.data.get(heading))
-        if place is not None:
-            found[heading] = str(place)
-        elif heading in setting.data:
+        if place is None and heading in setting.data:
             raise InputError(f"{setting.data[heading]} does not hold {facts_of(name).title}; `lazyvos data where {name}` says what it looks like")
-        else:
+        if place is None:
             absent.append((heading, f"{facts_of(name).title} is not here"))
+        elif facts_of(name).kind == "vots" and any(len(s.annotated) < len(s) for s in open_dataset(name, place)):
+            absent.append((heading, f"{place} lacks the truth of most frames, as the challenge's public copy does; its server scores masks"))
+        else:
+            found[heading] = str(place)
     if not found:
-        wanted = " or ".join(f"{heading} ({facts_of(name).title})" for heading, name in recipe.datasets.items())
-        options = " or ".join(f"--data {heading}=DIR" for heading in recipe.datasets)
-        raise InputError(f"table {recipe.number} at paper scale needs {wanted}; say where it lies with {options}, or use --scale smoke")
+        wanted = " or ".join(f"{heading} ({facts_of(name).title})" for heading, name in datasets.items())
+        options = " or ".join(f"--data {heading}=DIR" for heading in datasets)
+        why = "".join(f"; {reason}" for heading, reason in absent if heading in setting.data or "server" in reason)
+        raise InputError(f"{what} at paper scale needs {wanted}{why}; say where it lies with {options}, or use --scale smoke")
     return found, absent
-
-
-def _whole(cell: Cell, videos: int) -> bool:
-    """Whether so many videos are all that the experiment's public data set has (as far as that is known)."""
-    known = catalog().get(cell.experiment.dataset) if isinstance(cell.experiment.dataset, str) else None
-    return known is None or known.sequences is None or cell.experiment.sequences is not None or videos == known.sequences
-
-
-def _partial(cells: Sequence[Cell], results: pd.DataFrame) -> list[str]:
-    """A sentence for each data set of which not all videos are here."""
-    found = {}
-    for cell in cells:
-        part = results[results["experiment"] == cell.experiment.name]
-        videos = part["sequence"].nunique()
-        if cell.experiment.scale == "paper" and not _whole(cell, videos):
-            facts = facts_of(str(cell.experiment.dataset))
-            found[facts.name] = f"{facts.title} has {facts.sequences} videos, {videos} are here: no difference is formed."
-    return list(found.values())
-
-
-def layout(
-    paper: pd.DataFrame, scale: str = "smoke", cells: Sequence[Cell] = (), results: pd.DataFrame | None = None
-) -> pd.DataFrame:
-    """Published numbers (of :func:`published`) and ours in one table, all as text; ours are blank where there is no cell.
-
-    At smoke scale ours stand under the name of the smoke data and there is no delta; nor is there one where not all videos of
-    a public data set were run. Raises ValueError for a smoke number
-    under a heading of the paper.
-    """
-    columns = list(dict.fromkeys(paper["column"]))
-    rows = paper.drop_duplicates("row").set_index("row")["configuration"]
-    wrong = [cell for cell in cells if scale == "smoke" and cell.column in columns]
-    wrong += [cell for cell in cells if cell.experiment.scale != scale]
-    if wrong:
-        raise ValueError(f"{wrong[0].experiment.name!r}, of {wrong[0].experiment.scale} scale, may not stand under {wrong[0].column!r} at {scale} scale")
-    table = pd.DataFrame({"configuration": rows})
-    for column in columns:
-        here = paper[paper["column"] == column].set_index("row")["value"]
-        table[f"paper {column}"] = here.reindex(rows.index).fillna("")
-    sums = {} if results is None or results.empty else {s["experiment"]: s for s in summary(results).to_dict("records")}
-    done = {(c.row, c.column): (c, sums[c.experiment.name]) for c in cells if c.experiment.name in sums}
-    headings = list(dict.fromkeys(cell.column for cell in cells)) if scale == "smoke" and cells else columns
-    for heading in headings:
-        table[f"ours {heading}"] = [_value(*done.get((row, heading), (None, {}))) for row in rows.index]
-    for heading in headings if headings == columns else ():
-        pairs = zip(table[f"ours {heading}"], table[f"paper {heading}"])
-        whole = {row for (row, column), (cell, sums_) in done.items() if column == heading and _whole(cell, sums_["videos"])}
-        table[f"delta {heading}"] = [_delta(*pair) if row in whole else "" for row, pair in zip(rows.index, pairs)]
-    for name, what in _FACTS.items():
-        table[name] = [_fact([pair for (at, _), pair in done.items() if at == row], what) for row in rows.index]
-    return table.reset_index(drop=True)
-
-
-_FACTS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "n videos": lambda s: str(s["videos"]), "hardware": lambda s: s["hardware"], "seconds": lambda s: f"{s['seconds']:.1f}",
-}  # fmt: skip
-
-
-def _value(cell: Cell | None, sums: Mapping[str, Any]) -> str:
-    if cell is None or np.isnan(sums[cell.measure]):
-        return ""
-    return f"{sums[cell.measure] * cell.factor:.{cell.digits}f}"
-
-
-def _delta(ours: str, theirs: str) -> str:
-    return f"{float(ours) - float(theirs):+.{len(ours.partition('.')[2])}f}" if ours and theirs else ""
-
-
-def _fact(done: list[tuple[Cell, dict[str, Any]]], what: Callable[[dict[str, Any]], str]) -> str:
-    """A fact about the experiments of a row: one text, or one for each of them by its first column."""
-    texts: dict[str, tuple[str, str]] = {}
-    for cell, sums in done:
-        texts.setdefault(cell.experiment.name, (cell.column, what(sums)))
-    if len({text for _, text in texts.values()}) == 1:
-        return next(iter(texts.values()))[1]
-    return ", ".join(f"{column} {text}" for column, text in texts.values())
