@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from lazyvos_widgets.clicker import Clicker
+from lazyvos_widgets.gram import GramInspector
 
-__all__ = ["Clicker"]
+__all__ = ["Clicker", "GramInspector"]
