@@ -115,9 +115,10 @@ def _build(words: Sequence[str]) -> argparse.ArgumentParser:
             family.set_defaults(run=code.run)
 
     bench = known.add_parser("bench", parents=[common], help="measure speed on this machine")
-    bench.add_argument("what", nargs="?", default="speed", choices=("speed", "backbones", "score"),
-                       help="speed: the shipped network and hot spots; backbones: every network at two frame sizes; score: J&F against a plain implementation (default %(default)s)")
+    bench.add_argument("what", nargs="?", default="speed", choices=("speed", "backbones", "score", "memory", "flat"),
+                       help="speed: the shipped network and hot spots; backbones: every network at two frame sizes; score: J&F against a plain implementation; memory: READMem against the published algorithm; flat: memory and time over a long video (default %(default)s)")
     bench.add_argument("--seconds", type=float, default=8.0, metavar="S", help="time for each measurement (default %(default)g)")
+    bench.add_argument("--frames", type=_count, default=20000, metavar="N", help="of flat (default %(default)s)")
     bench.add_argument("--memory", default="fifo", help="memory strategy (default %(default)s)")
     bench.add_argument("--device", type=_device, metavar="NAME", help="cpu or cuda (default: cuda where there is one)")
     bench.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto",

@@ -119,6 +119,10 @@ def bench(args: argparse.Namespace) -> dict[str, Any]:
         return _bench_backbones(args)
     if args.what == "score":
         return _bench_score(args)
+    if args.what == "memory":
+        return _bench_memory(args)
+    if args.what == "flat":
+        return _bench_flat(args)
     from lazyvos.bench import bench as measure
     from lazyvos.types import InputError
 
@@ -173,4 +177,24 @@ def _bench_score(args: argparse.Namespace) -> dict[str, Any]:
             print(f"{about:<28}{row['cpu'][0]:>8.2f} s   ours {row['cpu'][1]:.2f} s   {row['times_cpu']:.1f} times   difference {row['difference']:.0e}")
         two = found["processes"]
         print(f"{two['frames']} frames: one process {two['one']:.1f} s, two {two['two']:.1f} s ({two['share']:.2f}), difference {two['difference']:.0e}")
+    return found
+
+
+def _bench_memory(args: argparse.Namespace) -> dict[str, Any]:
+    from lazyvos.bench_memory import bench_memory
+
+    found = bench_memory(device=args.device, precision=args.precision, note=lambda text: say(f"measuring {text} …"))
+    if not args.json:
+        for name, value in found.items():
+            print(f"{name:<28} {value}")
+    return found
+
+
+def _bench_flat(args: argparse.Namespace) -> dict[str, Any]:
+    from lazyvos.bench_flat import bench_flat
+
+    found = bench_flat(frames=args.frames, device=args.device, precision=args.precision, note=lambda text: say(f"measuring {text} …"))
+    if not args.json:
+        for name, value in found.items():
+            print(f"{name:<16} {value}")
     return found

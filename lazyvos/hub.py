@@ -26,7 +26,7 @@ from lazyvos.refine.ritm import H18, H18S, RitmNet
 from lazyvos.registry import releases, releases_of
 from lazyvos.types import InputError
 
-_SHIPPED = {"tiny": "tiny.safetensors", "tiny-click": "tiny-click.safetensors"}
+_SHIPPED = {"tiny": "tiny.safetensors", "tiny-stm": "tiny-stm.safetensors", "tiny-click": "tiny-click.safetensors"}
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {

@@ -36,7 +36,7 @@ def aligned_similarity(
     decimals: to round to, as in the released code; ``None``: not at all.
     """
     device = key.device
-    chunk = len(slots) if device.type != "cpu" else 1  # a chunk that stays in the cache
+    chunk = len(slots) if device.type != "cpu" else 4  # small enough for the cache, few enough parallel regions
     room = torch.empty(chunk, *key.shape, device=device) if index is not None else None
     dots, norms = [], []
     for start in range(0, len(slots), chunk):
