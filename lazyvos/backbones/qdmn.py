@@ -128,10 +128,10 @@ class QDMN(nn.Module):
         c16, c8, c4 = self.rgb_encoder.channels
         self.kv_m_f16 = KeyValue(c16, config.key_dim, config.value_dim)
         self.kv_q_f16 = KeyValue(c16, config.key_dim, config.value_dim)
-        self.concat_conv = nn.Conv2d(c16 + 1, 1, 3, padding=1)
-        self.aspp = ASPP(2 * config.value_dim, config.aspp_dim)
         self.decoder = Decoder(2 * config.value_dim, (c8, c4), config.widths)
+        self.aspp = ASPP(2 * config.value_dim, config.aspp_dim)
         self.score = QualityHead(c16, config.score_dim, config.score_hidden)
+        self.concat_conv = nn.Conv2d(c16 + 1, 1, 3, padding=1)
 
     def gate(self, f16: Tensor, previous: Tensor) -> Tensor:
         """Where the previous mask says to look: ``f16 [B, C, h, w]``, ``previous [B, 1, H, W]`` to ``[B, 1, h, w]`` in (0, 1)."""

@@ -139,6 +139,7 @@ def test_decay(golden):
         n, values = row["n"], row["values"]
         if isinstance(values, str):  # a formula in i and n; NumPy's rounding differs from Python's in ties
             values = eval(values, {"__builtins__": {}, "round": np.round, "i": np.arange(n), "n": n})
+        assert len(values) == n
         got, wrapped = series_statistics(values), series_statistics(values, uint8_decay=True)
         official = math.nan if row["decay_official"] is None else row["decay_official"]
         close(got.mean, row["mean"], tol, f"mean of {n}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -12,12 +13,8 @@ from lazyvos.backbones.fusion import FusionNet, difference_attention
 from lazyvos.backbones.mivos import MiVOS, address_memory
 from lazyvos.backbones.mivos_core import MiVOSCore
 
+NAME = "mivos_fusion"
 Case = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def golden(network):
-    return network("mivos_fusion")
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +22,28 @@ def net(golden) -> FusionNet:
     return golden.fill(FusionNet())
 
 
-def compare(golden, case: Case, got: dict[str, Tensor]) -> None:
-    """All outputs of a case, neither more nor less."""
-    assert set(got) == set(case["outputs"]), f"{case['name']}: {sorted(set(got) ^ set(case['outputs']))}"
-    for name, value in got.items():
-        golden.expect(case, name, value)
+@pytest.fixture(scope="module")
+def tracker(network) -> MiVOS:
+    """The propagation network of the rounds."""
+    return network("mivos").fill(MiVOS())
+
+
+def test_layout(golden, net: FusionNet) -> None:
+    golden.check(net)
+
+
+@torch.inference_mode()
+def test_case(golden, net: FusionNet, case: Case, request: pytest.FixtureRequest) -> None:
+    inputs = set(case["inputs"])
+    if case["kind"] == "sequence" and {"frames", "rounds"} <= inputs:
+        got = rounds(golden, net, request.getfixturevalue("tracker"), case)
+    elif case["kind"] == "module" and {"image", "previous", "current"} <= inputs:
+        got = fused(golden, net, case)
+    elif case["kind"] == "module" and {"memory_key", "positive", "negative"} <= inputs:
+        got = attention(golden, case)
+    else:
+        pytest.fail(f"no test knows case {case['name']} of kind {case['kind']!r} with the inputs {sorted(inputs)}")
+    golden.compare(case, got)
 
 
 def soft(golden, text: str, size: tuple[int, int]) -> Tensor:
@@ -38,52 +52,41 @@ def soft(golden, text: str, size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(golden.recipe.soft_mask(seed, *size, objects))
 
 
-def test_parameters(golden, net: FusionNet) -> None:
-    assert sum(p.numel() for p in net.parameters()) == golden.manifest["parameter_count"]
+def fused(golden, net: FusionNet, case: Case) -> dict[str, Tensor]:
+    given = case["inputs"]
+    image, attended = golden.tensor(given["image"]), golden.tensor(given["attention"])
+    old, new = (soft(golden, given[n], tuple(image.shape[2:]))[None] for n in ("previous", "current"))
+    return {"logit": net(image, old, new, attended, tuple(given["distance"]))}
 
 
-@torch.inference_mode()
-def test_network(golden, net: FusionNet) -> None:
-    cases = golden.with_outputs("logit")
-    assert cases
-    for case in cases:
-        given = case["inputs"]
-        image, attention = golden.tensor(given["image"]), golden.tensor(given["attention"])
-        old, new = (soft(golden, given[n], tuple(image.shape[2:]))[None] for n in ("previous", "current"))
-        logit = net(image, old, new, attention, tuple(given["distance"]))
-        compare(golden, case, {"logit": logit})
+def attention(golden, case: Case) -> dict[str, Tensor]:
+    given, size = case["inputs"], tuple(case["outputs"]["attention"]["shape"][-2:])
+    memory, query = golden.tensor(given["memory_key"]).flatten(2), golden.tensor(given["query_key"])
+    positive, negative = (soft(golden, given[n], size) for n in ("positive", "negative"))
+    got = difference_attention(address_memory(memory), query[0].flatten(1), positive, negative, tuple(query.shape[2:]))
+    return {"attention": got}
 
 
-def test_attention(golden) -> None:
-    cases = golden.with_outputs("attention")
-    assert cases
-    for case in cases:
-        given, size = case["inputs"], tuple(case["outputs"]["attention"]["shape"][-2:])
-        memory, query = golden.tensor(given["memory_key"]).flatten(2), golden.tensor(given["query_key"])
-        positive, negative = (soft(golden, given[n], size) for n in ("positive", "negative"))
-        got = difference_attention(
-            address_memory(memory), query[0].flatten(1), positive, negative, tuple(query.shape[2:])
-        )
-        compare(golden, case, {"attention": got})
+def objects_of(golden, case: Case) -> int:
+    """Number of objects: said by the mask of one of the rounds, or else by the channels of a probability."""
+    for turn in case["inputs"]["rounds"]:
+        _, *rest = golden.numbers_in(turn["mask"], "mask")
+        if rest:
+            return rest[-1]
+    return next(o["shape"][0] for name, o in case["outputs"].items() if name.startswith("prob")) - 1
 
 
-def test_rounds(golden, net: FusionNet, network) -> None:
-    cases = golden.with_outputs(kind="sequence")
-    assert cases
-    propagation = network("mivos")
-    propagation.fill(tracker := MiVOS())
-    for case in cases:
-        given = case["inputs"]
-        frames, rounds = golden.tensor(given["frames"]), given["rounds"]
-        count = next(o["shape"][0] for n, o in case["outputs"].items() if n.startswith("prob")) - 1
-        core = MiVOSCore(tracker, frames, count, mem_freq=given["mem_freq"], top_k=given["top_k"], fusion=net)
-        got: dict[str, Tensor] = {}
-        for index, turn in enumerate(rounds):
-            seed = golden.numbers_in(turn["mask"], "mask")[0]
-            mask = torch.from_numpy(golden.recipe.mask(seed, *frames.shape[2:], count))
-            got[f"masks_round_{index}"] = core.interact(torch.cat([1 - mask.sum(0, keepdim=True), mask]), turn["frame"])
-            for t in range(len(frames)):
-                name = f"prob_padded_round_{index}_frame_{t}"
-                if name in case["outputs"]:
-                    got[name] = core.clip.prob[:, t].unsqueeze(1).clone()
-        compare(golden, case, got)
+def rounds(golden, net: FusionNet, tracker: MiVOS, case: Case) -> dict[str, Any]:
+    given = case["inputs"]
+    frames, count = golden.tensor(given["frames"]), objects_of(golden, case)
+    core = MiVOSCore(tracker, frames, count, mem_freq=given["mem_freq"], top_k=given["top_k"], fusion=net)
+    wanted = [re.fullmatch(r"prob_padded_round_(\d+)_frame_(\d+)", name) for name in case["outputs"]]
+    got: dict[str, Any] = {}
+    for index, turn in enumerate(given["rounds"]):
+        seed = golden.numbers_in(turn["mask"], "mask")[0]
+        mask = torch.from_numpy(golden.recipe.mask(seed, *frames.shape[2:], count))
+        got[f"masks_round_{index}"] = core.interact(torch.cat([1 - mask.sum(0, keepdim=True), mask]), turn["frame"])
+        for found in wanted:
+            if found and int(found.group(1)) == index:
+                got[found.group(0)] = core.clip.prob[:, int(found.group(2))].unsqueeze(1).clone()
+    return got

@@ -24,6 +24,11 @@ def golden(load):
     return data, arrays
 
 
+def test_every_array_is_read(golden):
+    data, arrays = golden
+    assert {case[part] for case in data["cases"] for part in ("mask", "entropy")} | {"labels"} == set(arrays.files)
+
+
 def row_column(point):
     return None if point is None else [point[1], point[0]]
 
@@ -42,6 +47,9 @@ def test_clicks_of_one_object(golden):
         assert row_column(nearest_to_centroid(mask)) == case["click_nearest_to_centroid"], name
         field = distance_field(mask)
         assert field.max() == pytest.approx(case["max_distance"], rel=0, abs=1e-12), name
+        if default is None:
+            assert case["score_at_default"] is None, name
+            continue
         x, y = default
         score = field[y, x] * (1 - np.where(dilate_mask(mask), entropy, 0)[y, x])
         assert score == pytest.approx(case["score_at_default"], rel=1e-6), name

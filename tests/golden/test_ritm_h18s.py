@@ -1,16 +1,15 @@
-"""RITM with the small HRNet-18 (CiVOS) against the golden numbers (ritm_h18s.json, ritm_h18s.npz)."""
+"""RITM with the small HRNet-18 (CiVOS) against the golden numbers: every output of every case."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from lazyvos.refine.ritm import RitmNet
+from lazyvos.refine.ritm import H18S, RitmNet
 
 NAME = "ritm_h18s"
 
@@ -26,22 +25,14 @@ def checks() -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def golden(network: Callable[[str], Any]) -> Any:
-    return network(NAME)
-
-
-@pytest.fixture(scope="module")
 def net(checks: ModuleType, golden: Any) -> RitmNet:
     return checks.build(golden)
 
 
-def test_network_and_its_parts(checks: ModuleType, golden: Any, net: RitmNet) -> None:
-    checks.expect_all(golden, net, "forward")
+def test_layout_and_published_settings(golden: Any, net: RitmNet) -> None:
+    golden.check(net)
+    assert net.config == H18S
 
 
-def test_zoom_in_and_back(checks: ModuleType, golden: Any, net: RitmNet) -> None:
-    checks.expect_all(golden, net, "zoom")
-
-
-def test_clicks_one_at_a_time(checks: ModuleType, golden: Any, net: RitmNet) -> None:
-    checks.expect_all(golden, net, "predictor")
+def test_case(checks: ModuleType, golden: Any, net: RitmNet, case: dict[str, Any]) -> None:
+    checks.compare(golden, net, case)

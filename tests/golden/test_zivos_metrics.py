@@ -41,7 +41,9 @@ def test_workload_of_the_dataset(golden):
 
 def test_robustness(golden):
     data, z, tol = golden
+    assert {case[part] for case in data["robustness"] for part in ("iou", "gt_present", "pred_present")} == set(z.files)
     for case in data["robustness"]:
+        assert case["R"]
         series = z[case["iou"]], z[case["gt_present"]], z[case["pred_present"]]
         thresholds = [float(t) for t in case["R"]]
         every = robustness_at(*series, thresholds)
