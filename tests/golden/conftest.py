@@ -27,6 +27,15 @@ from torch import nn
 from lazyvos.backbones.layers import aggregate
 
 HERE = Path(__file__).parent
+DEVICE = os.environ.get("LAZYVOS_GOLDEN_DEVICE", "cpu")
+"""Where the networks compute; ``tests/gpu`` sets it."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _device() -> Any:
+    torch.set_default_device(DEVICE if DEVICE != "cpu" else None)
+    yield
+    torch.set_default_device(None)
 
 
 def _folder() -> Path:
@@ -76,6 +85,7 @@ class Golden:
 
     def __init__(self, name: str, manifest: dict[str, Any], numbers: Any, recipe: ModuleType) -> None:
         self.name, self.manifest, self.numbers, self.recipe = name, manifest, numbers, recipe
+        self.device = DEVICE
         names = ("tensor", "image", "video", "mask", "soft_mask", "normalise")
         self._scope: dict[str, Any] = {n: getattr(recipe, n) for n in names}
         self._scope["sigmoid"] = lambda x: (1 / (1 + np.exp(-x.astype(np.float64)))).astype(np.float32)
@@ -122,7 +132,7 @@ class Golden:
 
     def tensor(self, text: str) -> torch.Tensor:
         """:meth:`value` as a torch tensor (a copy)."""
-        return torch.from_numpy(np.array(self.value(text)))
+        return torch.from_numpy(np.array(self.value(text))).to(DEVICE)
 
     def numbers_in(self, text: str, function: str) -> list[int]:
         """The whole numbers among the arguments of the first call of ``function`` in ``text``."""
@@ -151,7 +161,7 @@ class Golden:
         assert own == layout, f"{self.name}: layout differs in {sorted(set(own) ^ set(layout))[:5]}"
         state = self.recipe.state_dict(layout, self.manifest.get("salt") or "")
         net.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
-        return net.eval()
+        return net.eval().to(DEVICE)
 
     def difference(self, case: dict[str, Any], name: str, actual: Any) -> str | None:
         """What is wrong with ``actual`` (array or tensor) as output ``name`` of ``case``; ``None`` within its tolerance."""

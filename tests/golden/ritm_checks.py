@@ -48,7 +48,7 @@ def forward(golden: Any, net: RitmNet, case: Case) -> dict[str, Any]:
     _, height, width = golden.numbers_in(inputs["image"], "image")
     seeds = [int(seed) for seed in re.findall(r"\bimage\((?:seed=)?(\d+)", inputs["image"])]
     assert len(seeds) == len(points), inputs["image"]
-    rgb = torch.from_numpy(np.stack([golden.recipe.image(seed, height, width) for seed in seeds]))
+    rgb = torch.from_numpy(np.stack([golden.recipe.image(seed, height, width) for seed in seeds])).to(golden.device)
     mask = torch.zeros(len(seeds), 1, height, width)
     mask[0] = golden.tensor(inputs["previous_mask"])
     image = torch.cat([rgb, mask], 1)
@@ -71,9 +71,9 @@ def zoom(golden: Any, case: Case) -> dict[str, Any]:
     mask = golden.recipe.soft_mask(golden.numbers_in(inputs["image_and_mask"], "soft_mask")[0], height, width, 1)
     transform = ZoomIn(ZoomConfig())
     transform.previous = golden.tensor(inputs["previous_probabilities"])
-    crop, moved = transform.transform(torch.from_numpy(np.concatenate([rgb, mask])[None]), clicks(case))
+    crop, moved = transform.transform(torch.from_numpy(np.concatenate([rgb, mask])[None]).to(golden.device), clicks(case))
     seed = golden.numbers_in(inputs["inverse_input"], "soft_mask")[0]
-    prob = torch.from_numpy(golden.recipe.soft_mask(seed, *crop.shape[-2:], 1)[None])
+    prob = torch.from_numpy(golden.recipe.soft_mask(seed, *crop.shape[-2:], 1)[None]).to(golden.device)
     return {
         "roi": roi(transform), "crop": crop, "clicks": np.array([(c.y, c.x) for c in moved]), "inverse": transform.inverse(prob),
     }  # fmt: skip

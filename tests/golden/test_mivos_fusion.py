@@ -49,7 +49,7 @@ def test_case(golden, net: FusionNet, case: Case, request: pytest.FixtureRequest
 def soft(golden, text: str, size: tuple[int, int]) -> Tensor:
     """``soft_mask(<seed>, ..., <objects>)`` of a size that the text may leave out."""
     seed, *_, objects = golden.numbers_in(text, "soft_mask")
-    return torch.from_numpy(golden.recipe.soft_mask(seed, *size, objects))
+    return torch.from_numpy(golden.recipe.soft_mask(seed, *size, objects)).to(golden.device)
 
 
 def fused(golden, net: FusionNet, case: Case) -> dict[str, Tensor]:
@@ -84,7 +84,7 @@ def rounds(golden, net: FusionNet, tracker: MiVOS, case: Case) -> dict[str, Any]
     got: dict[str, Any] = {}
     for index, turn in enumerate(given["rounds"]):
         seed = golden.numbers_in(turn["mask"], "mask")[0]
-        mask = torch.from_numpy(golden.recipe.mask(seed, *frames.shape[2:], count))
+        mask = torch.from_numpy(golden.recipe.mask(seed, *frames.shape[2:], count)).to(golden.device)
         got[f"masks_round_{index}"] = core.interact(torch.cat([1 - mask.sum(0, keepdim=True), mask]), turn["frame"])
         for found in wanted:
             if found and int(found.group(1)) == index:
