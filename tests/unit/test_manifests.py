@@ -15,12 +15,15 @@ import pytest
 import torch
 from torch import nn
 
+from lazyvos.backbones.base import Entry, Query
 from lazyvos.backbones.fusion import FusionNet
 from lazyvos.backbones.layers import aggregate
-from lazyvos.backbones.mivos import MiVOS
-from lazyvos.backbones.qdmn import QDMN
+from lazyvos.backbones.mivos import MiVOS, MiVOSConfig
+from lazyvos.backbones.mivos_core import MiVOSCore
+from lazyvos.backbones.qdmn import ASPP, QDMN
 from lazyvos.backbones.stcn import STCN
 from lazyvos.backbones.xmem import XMem
+from lazyvos.memory import ReadMem
 from lazyvos.memory.prototypes import Limits
 from lazyvos.memory.readmem import ReadMemConfig
 from lazyvos.refine.brs import BrsConfig
@@ -98,6 +101,71 @@ def test_the_clamp_of_the_aggregation() -> None:
     np.testing.assert_allclose(logits[1, 0].numpy(), [low, high, 0], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(logits[0, 0].numpy(), [high, low, 0], rtol=1e-4, atol=1e-6)
     assert prob.dtype == torch.float32
+
+
+# Published rules that the golden clips do not reach.
+
+
+def test_dilations_of_the_pyramid() -> None:
+    """The golden maps are too small for the larger ones: QDMN's branches see exactly 6, 12 and 18 positions away."""
+    pyramid = ASPP(4, 4)
+    impulse = torch.zeros(1, 4, 41, 41)
+    impulse[:, :, 20, 20] = 1
+    for reach, branch in ((0, pyramid.aspp1), (6, pyramid.aspp2), (12, pyramid.aspp3), (18, pyramid.aspp4)):
+        rows, columns = torch.nonzero(branch.atrous_conv(impulse)[0].abs().sum(0), as_tuple=True)
+        assert set(rows.tolist()) == set(columns.tolist()) == {20 - reach, 20, 20 + reach}
+
+
+def test_background_before_the_first_round() -> None:
+    core = MiVOSCore(MiVOS(MiVOSConfig.small()).eval(), torch.zeros(3, 3, 33, 47), 2)
+    assert torch.equal(core.clip.prob[0], torch.full((3, 48, 48), 1e-7))
+    assert not core.clip.prob[1:].any()
+
+
+def test_a_pass_ends_at_the_nearest_interacted_frame() -> None:
+    """Interactions on frames 0, 2, 6 and 8, then on 4: frames 3 and 5 are fused, with 2 and 6 as the other ends."""
+
+    class Listening(FusionNet):
+        def forward(self, image: Any, old: Any, new: Any, attention: Any, distance: Any) -> torch.Tensor:
+            heard.append(distance)
+            return torch.logit(new.clamp(1e-6, 1 - 1e-6))
+
+    heard: list[tuple[float, float]] = []
+    torch.manual_seed(1)
+    frames = torch.randn(9, 3, 32, 32)
+    core = MiVOSCore(MiVOS(MiVOSConfig.small()).eval(), frames, 1, mem_freq=2, fusion=Listening())
+    mask = torch.zeros(2, 32, 32)
+    mask[1, 8:24, 8:24] = 1
+    mask[0] = 1 - mask[1]
+    for t in (0, 8, 2, 6):
+        core.interact(mask, t)
+    heard.clear()
+    before = core.clip.prob.clone()
+    core.interact(mask, 4)
+    assert heard == [(0.5, 0.5), (0.5, 0.5)]
+    for t in (0, 1, 2, 6, 7, 8):
+        assert torch.equal(core.clip.prob[:, t], before[:, t]), t
+
+
+def readmem_after(keys: torch.Tensor, **settings: Any) -> list[str]:
+    """READMem's reasons for the frames after the first; ``keys [T, C_k]``, one position each."""
+    memory = ReadMem(every=1, transition=None, **settings)
+    reasons = []
+    for t, key in enumerate(keys[:, None, :, None]):
+        entry = Entry(t, key.unsqueeze(3), key, key.unsqueeze(3), (1,))
+        if t:
+            memory.read(Query(key[0].unsqueeze(2), key[0], None), (1,), None)
+            reasons.append(memory.offer(entry, t).reason)
+        else:
+            memory.pin(entry, 0)
+    return reasons
+
+
+def test_readmem_at_equality() -> None:
+    """A similarity of exactly the bound is refused; a frame that leaves the determinant as it is comes in."""
+    assert readmem_after(torch.ones(2, 4), lower_bound=1.0) == ["lower bound"]
+    assert readmem_after(torch.ones(2, 4), lower_bound=0.99999) == ["filled"]
+    assert readmem_after(torch.eye(4), lower_bound=-1.0, slots=2) == ["filled", "replaced", "replaced"]
 
 
 # The reader of manifests.
