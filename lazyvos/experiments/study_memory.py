@@ -25,27 +25,25 @@ SIZED = ("fifo", "readmem", "rmem", "dam4sam")
 """Strategies of a fixed number of frames; `longterm` uses it as the size of its working memory."""
 
 
-def options(memory: str, interval: int, slots: int) -> dict[str, Any]:
+def options(memory: str, interval: int, slots: int, adjacent: bool = True) -> dict[str, Any]:
     """Arguments of a strategy that considers a frame every ``interval`` and keeps ``slots`` frames.
 
-    DAM4SAM looks at every frame by design: ``interval`` is the stride of its recent frames.
+    ``adjacent`` says whether unbounded, FIFO, READMem and RMem read the frame before, too (the thesis's adjacent slot). DAM4SAM looks
+    at every frame by design: ``interval`` is the stride of its recent frames.
     """
     if memory == "unbounded":
-        return {"every": interval, "adjacent": True}
+        return {"every": interval, "adjacent": adjacent}
     if memory == "longterm":
         return {"every": interval, "max_mid_term_frames": slots, "min_mid_term_frames": max(2, slots // 2)}
     if memory == "dam4sam":
         return {"total": slots, "drm": min(4, slots - 1), "stride": interval}
-    if memory == "readmem":
-        return {"every": interval, "slots": slots, "adjacent": True}
-    if memory == "rmem":
-        return {"every": interval, "slots": slots}
-    return {"every": interval, "slots": slots, "adjacent": True}
+    return {"every": interval, "slots": slots, "adjacent": adjacent}
 
 
 def arms(
     networks: Sequence[str], intervals: Sequence[int], slots: Sequence[int], dataset: Any, dataset_options: dict[str, Any],
     *, strategies: Sequence[str] = STRATEGIES, size: int | None = 96, precision: str = "auto",
+    adjacent: bool = True,
 ) -> list[Experiment]:  # fmt: skip
     """All combinations as experiments, named ``network / memory / s_r / N``."""
     unknown = [name for name in strategies if name not in STRATEGIES]
@@ -58,7 +56,7 @@ def arms(
                 for count in slots if memory != "unbounded" else (0,):
                     found.append(Experiment(
                         name=f"{net} / {memory} / {interval} / {count or 'all'}", dataset=dataset, dataset_options=dataset_options,
-                        backbone=net, memory=memory, memory_options=options(memory, interval, count), refiner=None, size=size,
+                        backbone=net, memory=memory, memory_options=options(memory, interval, count, adjacent), refiner=None, size=size,
                         precision=precision,
                     ))  # fmt: skip
     return found
@@ -84,12 +82,12 @@ def study(
     out: str | PathLike[str], *, networks: Sequence[str] = ("tiny-stm", "tiny"), intervals: Sequence[int] = (1, 10),
     slots: Sequence[int] = (5, 10, 20), seeds: Sequence[int] = (0, 1, 2), length: int = 1500, playlists: str | None = None,
     lists: Sequence[str] | None = None, strategies: Sequence[str] = STRATEGIES, size: int | None = 96, workers: int = 1,
-    progress: bool = True,
+    adjacent: bool = True, progress: bool = True,
 ) -> pd.DataFrame:  # fmt: skip
     """Run the study (or what is left of it: results in ``out`` are kept) and return one row per combination.
 
     Without ``playlists`` on the hard clips of the generated suite ``long`` (drawn for each of ``seeds``, ``length`` frames of 160x284), else on
-    the lists of that folder (``lists``: only these). Speeds are of runs side by side that share their encoder, for comparison within the table.
+    the lists of that folder (``lists``: only these). ``adjacent`` is that of :func:`options`. Speeds are of runs side by side that share their encoder, for comparison within the table.
     """
     if playlists is None:
         dataset: Any = "generated:long"
@@ -100,7 +98,7 @@ def study(
         wanted = tuple(lists) if lists else None  # type: ignore[assignment]
     experiments = [
         Experiment(**{**_fields(arm), "sequences": wanted})
-        for arm in arms(networks, intervals, slots, dataset, given, strategies=strategies, size=size)
+        for arm in arms(networks, intervals, slots, dataset, given, strategies=strategies, size=size, adjacent=adjacent)
     ]
     executor = "local" if workers == 1 else "processes"
     return condense(run_table(experiments, executor=executor, workers=workers, out=out, progress=progress))
@@ -121,6 +119,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N")
     parser.add_argument("--length", type=int, default=1500, metavar="FRAMES")
     parser.add_argument("--size", type=int, default=96, metavar="N", help="short side of the network's input (default %(default)s)")
+    parser.add_argument("--no-adjacent", action="store_true", help="no memory reads the frame before unless it stored it")
     parser.add_argument("--playlists", metavar="DIR", help="play lists of real frames instead of generated clips")
     parser.add_argument("--lists", nargs="+", metavar="NAME", help="only these lists")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default 1)")
@@ -133,6 +132,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     table = study(
         args.out, networks=args.networks, intervals=args.intervals, slots=args.slots, seeds=args.seeds, length=args.length,
         playlists=args.playlists, lists=args.lists, strategies=args.memories, size=args.size, workers=args.workers,
+        adjacent=not args.no_adjacent,
     )  # fmt: skip
     if args.table:
         save(table, args.table)
