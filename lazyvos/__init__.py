@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 _WHERE = {
     "Action": "types", "Click": "types", "Decision": "types", "InputError": "types", "Prediction": "types",
     "Request": "types", "Step": "types",
-    "Tracker": "tracker", "make_tracker": "build", "load": "hub", "Session": "session",
+    "Tracker": "tracker", "make_tracker": "build", "load": "hub", "Rounds": "rounds", "Session": "session",
     "open_source": "video", "open_bundled": "datasets", "DavisFolder": "datasets", "SyntheticClip": "datasets",
     "FifoMemory": "memory", "ReadMem": "memory", "Unbounded": "memory",
     "Entropy": "uncertainty", "Lazy": "interact", "Never": "interact", "Nobody": "interact", "SimulatedUser": "interact",
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from lazyvos.memory import ReadMem as ReadMem
     from lazyvos.memory import Unbounded as Unbounded
     from lazyvos.refine import TinyRefiner as TinyRefiner
+    from lazyvos.rounds import Rounds as Rounds
     from lazyvos.run import run_clip as run_clip
     from lazyvos.session import Session as Session
     from lazyvos.tracker import Tracker as Tracker

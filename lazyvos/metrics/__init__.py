@@ -1,7 +1,28 @@
-"""Measures of segmentation quality, of robustness and of the user's workload."""
+"""Measures of segmentation quality, of robustness, of the user's workload and of how far uncertainty can be trusted."""
 
 from __future__ import annotations
 
+from lazyvos.metrics.calibration import (
+    Calibration,
+    CalibrationMeter,
+    Reliability,
+    brier,
+    ece,
+    foreground_region,
+    frame_calibration,
+    mce,
+    nll,
+    reliability,
+    top_label,
+)
+from lazyvos.metrics.correlation import (
+    Correlations,
+    change,
+    correlate,
+    correlation_table,
+    normalised,
+    object_correlation,
+)
 from lazyvos.metrics.davis import (
     DavisScorer,
     ObjectScore,
@@ -20,32 +41,55 @@ from lazyvos.metrics.lvos import (
     per_object_mean,
     stability,
 )
+from lazyvos.metrics.risk import RiskCoverage, RiskMeter, aurc, eaurc, failure_auroc, risk_coverage
 from lazyvos.metrics.robustness import robustness_at, robustness_of, success_rate
 from lazyvos.metrics.vots import VotsObject, VotsScore, overlap, vots_masks, vots_object
 from lazyvos.metrics.workload import Workload, aci, gaps, idi, unevenness, user_workload
 
 __all__ = [
+    "Calibration",
+    "CalibrationMeter",
+    "Correlations",
     "DavisScorer",
     "LvosObject",
     "ObjectScore",
+    "Reliability",
+    "RiskCoverage",
+    "RiskMeter",
     "Score",
     "Statistics",
     "VotsObject",
     "VotsScore",
     "Workload",
     "aci",
+    "aurc",
     "boundary_map",
+    "brier",
+    "change",
     "contour",
+    "correlate",
+    "correlation_table",
     "disk",
+    "eaurc",
+    "ece",
     "evaluate_sequence",
+    "failure_auroc",
+    "foreground_region",
+    "frame_calibration",
     "gaps",
     "idi",
     "lvos_object",
     "lvos_series",
     "lvos_summary",
+    "mce",
+    "nll",
+    "normalised",
+    "object_correlation",
     "overlap",
     "per_object_mean",
     "region",
+    "reliability",
+    "risk_coverage",
     "robustness_at",
     "robustness_of",
     "series_statistics",
@@ -53,6 +97,7 @@ __all__ = [
     "success_rate",
     "summarise",
     "tolerance_radius",
+    "top_label",
     "unevenness",
     "user_workload",
     "vots_masks",
