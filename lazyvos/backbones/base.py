@@ -58,7 +58,8 @@ class Backbone(Protocol):
 
     Images are ``float32 [3, H, W]``, ImageNet-normalised, H and W multiples of ``stride``. The recurrent
     state is a tensor ``[O, ...]`` with one row per object, or ``None`` for networks without one. A network whose
-    state is the frame's own mask (QDMN) says ``state_is_mask = True``: a correction then changes its state at once.
+    state is the frame's own mask (QDMN) says ``state_is_mask = True``: a correction then changes its state at once. What it predicts
+    besides masks it names in ``gives``, a frozenset: ``"quality"`` (then every entry has one), ``"evidence"`` (:class:`Evidences`).
     """
 
     stride: int
@@ -80,4 +81,23 @@ class Backbone(Protocol):
         self, t: int, query: Query, image: Tensor, prob: Tensor, objects: tuple[int, ...], state: Tensor | None, deep: bool
     ) -> tuple[Entry, Tensor | None]:
         """Encode the soft masks ``prob [O, H, W]`` into an entry; ``deep`` also updates the state from it."""
+        ...
+
+
+@runtime_checkable
+class Weighs(Protocol):
+    """A network whose similarity is a sum over key channels, so that these can be weighted from the query's side."""
+
+    def weighted_address(self, query: Query, weights: Tensor) -> Tensor:
+        """``weights [M, C_k]`` give M times the query side of the similarity, ``[C_a, M·h·w]``, pass after pass; in pass m channel
+        c counts ``weights[m, c]`` times. With weights of 1 each is ``query.address``."""
+        ...
+
+
+@runtime_checkable
+class Evidences(Protocol):
+    """A network that predicts evidence (``lazyvos.uncertainty.evidential``)."""
+
+    def decode_evidence(self, query: Query, readout: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """As :meth:`Backbone.decode`, with evidence ``[O, 2, H, W]`` for and against each object in place of logits."""
         ...

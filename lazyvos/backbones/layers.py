@@ -154,6 +154,12 @@ def aggregate(prob: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     return logits, torch.softmax(logits, dim)
 
 
+def evidence_logit(evidence: Tensor, dim: int) -> Tensor:
+    """Logit of the mean of a Beta: ``ln(e_for + 1) − ln(e_against + 1)`` of evidence ``[..., 2, ...]`` along ``dim``."""
+    speaks_for, against = torch.log1p(evidence).unbind(dim)
+    return speaks_for - against
+
+
 class Bottleneck(nn.Module):
     """ResNet bottleneck (He et al. 2016), stride on the 3×3 convolution."""
 

@@ -160,6 +160,11 @@ def address_memory(key: Tensor) -> Tensor:
     return key / math.sqrt(key.shape[-2])
 
 
+def weighted_address(query: Query, weights: Tensor) -> Tensor:
+    """Query side of Σ_c w_c m_c q_c/√C_k; see :class:`lazyvos.backbones.base.Weighs`."""
+    return (weights.unsqueeze(2) * query.address).transpose(0, 1).flatten(1)
+
+
 class MiVOS(nn.Module):
     """The propagation network. Memory lives outside (``lazyvos.memory``); there is no recurrent state.
 
@@ -211,6 +216,10 @@ class MiVOS(nn.Module):
     def decode(self, query: Query, readout: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """See :class:`lazyvos.backbones.base.Backbone`."""
         return self.segment(query.features, readout.unsqueeze(0))[0], None
+
+    def weighted_address(self, query: Query, weights: Tensor) -> Tensor:
+        """See :class:`lazyvos.backbones.base.Weighs`."""
+        return weighted_address(query, weights)
 
     def memorise(
         self, t: int, query: Query, image: Tensor, prob: Tensor, objects: tuple[int, ...], state: Tensor | None, deep: bool

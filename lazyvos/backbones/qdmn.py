@@ -23,6 +23,7 @@ from lazyvos.backbones.mivos import (
     RGBEncoder,
     address_memory,
     join,
+    weighted_address,
 )
 
 
@@ -119,6 +120,7 @@ class QDMN(nn.Module):
     stride = 16
     top_k: int | None = 50
     state_is_mask = True
+    gives = frozenset({"quality"})
 
     def __init__(self, config: QDMNConfig | None = None) -> None:
         super().__init__()
@@ -183,6 +185,10 @@ class QDMN(nn.Module):
         """See :class:`lazyvos.backbones.base.Backbone`; the new state are the aggregated soft masks ``[O, H, W]``."""
         logits = self.segment(query.features, readout.unsqueeze(0))[0]
         return logits, aggregate(torch.sigmoid(logits), 0)[1][1:]
+
+    def weighted_address(self, query: Query, weights: Tensor) -> Tensor:
+        """See :class:`lazyvos.backbones.base.Weighs`."""
+        return weighted_address(query, weights)
 
     def memorise(
         self, t: int, query: Query, image: Tensor, prob: Tensor, objects: tuple[int, ...], state: Tensor | None, deep: bool

@@ -19,6 +19,7 @@ from lazyvos.backbones.layers import (
     FusionBlock,
     UpBlock,
     aggregate,
+    evidence_logit,
     gated_update,
     per_object,
     resnet_stages,
@@ -36,6 +37,8 @@ class XMemConfig:
     removes the sensory memory. ``widths`` are the channels of the decoder at strides 16, 8 and 4.
     ``dropout`` is the share of key channels that training drops (0 = none; Monte-Carlo dropout).
     ``anisotropic=False`` leaves out shrinkage and selection: the plain squared distance, as STCN reads.
+    ``evidential``: the decoder gives evidence for and against each object in place of one logit
+    (``lazyvos.uncertainty.evidential``).
     """
 
     trunk: str = "resnet50"
@@ -47,6 +50,7 @@ class XMemConfig:
     attention: bool = True
     dropout: float = 0.0
     anisotropic: bool = True
+    evidential: bool = False
 
     @staticmethod
     def tiny() -> XMemConfig:
@@ -57,6 +61,11 @@ class XMemConfig:
     def tiny_stm() -> XMemConfig:
         """The small network as a pure memory network: no sensory state, similarity of keys alone (the read of STCN)."""
         return replace(XMemConfig.tiny(), hidden_dim=0, anisotropic=False)
+
+    @staticmethod
+    def tiny_evidential() -> XMemConfig:
+        """The small network with evidence in place of logits."""
+        return replace(XMemConfig.tiny(), evidential=True)
 
 
 class Features(NamedTuple):
@@ -174,20 +183,25 @@ class Decoder(nn.Module):
         )
         self.up_16_8 = UpBlock(skip8, w16, w8)
         self.up_8_4 = UpBlock(skip4, w8, w4)
-        self.pred = nn.Conv2d(w4, 1, 3, padding=1)
+        self.pred = nn.Conv2d(w4, 2 if config.evidential else 1, 3, padding=1)
 
     def forward(
         self, features: Features, readout: Tensor, hidden: Tensor | None, update: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Stride-4 logits ``[B, n, H/4, W/4]`` and the (possibly new) hidden state."""
+        """Stride-4 logits ``[B, n, 1, H/4, W/4]`` and the (possibly new) hidden state.
+
+        With evidence there are two channels, for and against, before softplus; half their difference stands for the logit in
+        the hidden state, where a network that had one logit l and now says l and −l does as before.
+        """
         joined = readout if hidden is None else torch.cat([readout, hidden], 2)
         g16 = self.fuser(features.f16, joined)
         g8 = self.up_16_8(features.f8, g16)
         g4 = self.up_8_4(features.f4, g8)
         logits = per_object(self.pred, F.relu(g4))
         if update and hidden is not None and self.hidden_update is not None:
-            hidden = self.hidden_update(g16, g8, torch.cat([g4, logits], 2), hidden)
-        return logits.squeeze(2), hidden
+            single = logits if logits.shape[2] == 1 else (logits[:, :, :1] - logits[:, :, 1:]) / 2
+            hidden = self.hidden_update(g16, g8, torch.cat([g4, single], 2), hidden)
+        return logits, hidden
 
 
 class XMem(nn.Module):
@@ -219,6 +233,7 @@ class XMem(nn.Module):
             raise ValueError(f"trunk must be 'resnet50' or 'mobilenetv2', not {config.trunk!r}")
         self.key_proj = KeyProjection(config.feature_dim, config.key_dim, config.anisotropic)
         self.decoder = Decoder(config, self.key_encoder.skip8, self.key_encoder.skip4)  # type: ignore[arg-type]
+        self.gives = frozenset({"evidence"} if config.evidential else ())
 
     def encode_key(self, frames: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, Features]:
         """Key ``[B, C_k, h, w]``, shrinkage ``[B, 1, h, w]`` (≥ 1), selection ``[B, C_k, h, w]`` in (0, 1), features.
@@ -246,8 +261,18 @@ class XMem(nn.Module):
         self, features: Features, readout: Tensor, hidden: Tensor | None, update: bool = True
     ) -> tuple[Tensor, Tensor | None]:
         """Object logits ``[B, n, H, W]`` before sigmoid and aggregation, and the hidden state."""
+        if self.config.evidential:
+            evidence, hidden = self.segment_evidence(features, readout, hidden, update)
+            return evidence_logit(evidence, 2), hidden
         logits, hidden = self.decoder(features, readout, hidden, update)
-        return upsample(logits.float(), scale=4), hidden
+        return upsample(logits.squeeze(2).float(), scale=4), hidden
+
+    def segment_evidence(
+        self, features: Features, readout: Tensor, hidden: Tensor | None, update: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
+        """Evidence ``[B, n, 2, H, W]``, at least 0, for and against each object, and the hidden state; only where ``evidential``."""
+        raw, hidden = self.decoder(features, readout, hidden, update)
+        return F.softplus(upsample(raw.flatten(0, 1).float(), scale=4)).unflatten(0, raw.shape[:2]), hidden
 
     # The four verbs of lazyvos.backbones.base.Backbone: one clip, no batch axis.
 
@@ -268,6 +293,23 @@ class XMem(nn.Module):
         hidden = None if state is None else state.unsqueeze(0)
         logits, hidden = self.segment(query.features, readout.unsqueeze(0), hidden)
         return logits[0], None if hidden is None else hidden[0].float()
+
+    def decode_evidence(self, query: Query, readout: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """As :meth:`decode`, with the evidence ``[O, 2, H, W]`` that its logits come from; only where ``evidential``."""
+        hidden = None if state is None else state.unsqueeze(0)
+        evidence, hidden = self.segment_evidence(query.features, readout.unsqueeze(0), hidden)
+        return evidence[0], None if hidden is None else hidden[0].float()
+
+    def weighted_address(self, query: Query, weights: Tensor) -> Tensor:
+        """See :class:`lazyvos.backbones.base.Weighs`; the weights multiply the selection."""
+        first, second, constant = query.address.split([len(query.key), len(query.key), 1])
+        by_channel = weights.unsqueeze(2)
+        first = by_channel * first  # −e w
+        if self.config.anisotropic:
+            constant = (first * query.key.flatten(1) ** 2).sum(1, keepdim=True)
+        else:
+            constant = constant.expand(len(weights), -1, -1)
+        return torch.cat([first, by_channel * second, constant], 1).transpose(0, 1).flatten(1)
 
     def memorise(
         self, t: int, query: Query, image: Tensor, prob: Tensor, objects: tuple[int, ...], state: Tensor | None, deep: bool

@@ -70,3 +70,15 @@ class Memory(Protocol):
     def load_state(self, state: dict[str, object]) -> None:
         """Go back to what :meth:`state` returned."""
         ...
+
+
+@runtime_checkable
+class Peeks(Protocol):
+    """A memory that can also be read without a trace, as Monte-Carlo dropout does many times a frame. All of ours can."""
+
+    def peek(self, address: Tensor, objects: tuple[int, ...], top_k: int | None) -> Tensor:
+        """What ``address [C_a, Q]`` (query side of the similarity, any Q positions) reads: ``float32 [O, Q, C_v]``.
+
+        Nothing is counted as usage, and what the strategy remembers of its last :meth:`Memory.read` stays.
+        """
+        ...

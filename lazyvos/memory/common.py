@@ -178,24 +178,32 @@ class SlotMemory(ABC):
 
         Raises ValueError for an object that has no entry.
         """
-        bank, area = self._bank, query.address.shape[-1]
+        if len(self._bank) and self._bank.grid != query.grid:
+            raise ValueError(f"the query has a grid of {query.grid} but the memory holds {self._bank.grid}; frames must keep their size")
+        address, kept = query.address.detach().float(), list[Kept]()
+        value = self._values(address, objects, top_k, kept)
+        self._after_read(address, top_k, kept)
+        return Readout(value.transpose(1, 2).reshape(len(objects), value.shape[-1], *query.grid), objects)
+
+    def peek(self, address: Tensor, objects: tuple[int, ...], top_k: int | None) -> Tensor:
+        """See :class:`lazyvos.memory.base.Peeks`. Raises ValueError for an object that has no entry."""
+        return self._values(address.detach().float(), objects, top_k, None)
+
+    def _values(self, address: Tensor, objects: tuple[int, ...], top_k: int | None, kept: list[Kept] | None) -> Tensor:
+        """``float32 [O, Q, C_v]`` for ``address [C_a, Q]``; ``kept`` takes what the strategy asked to keep of each affinity."""
+        bank, area = self._bank, address.shape[-1]
         rows = [bank.row(identity) for identity in objects]
-        used = bank.slots()
-        if used and bank.grid != query.grid:
-            raise ValueError(f"the query has a grid of {query.grid} but the memory holds {bank.grid}; frames must keep their size")
-        store = bank.values
+        used, store = bank.slots(), bank.values
         out = torch.zeros(store.shape[0] if rows else 0, area, store.shape[-1], device=store.device, dtype=torch.float32)
-        kept: list[Kept] = []
-        address = query.address.detach().float()
         for row, members, slots in self._readers(objects, rows, used):
             parts, (stored, asked) = _parts(bank, members, slots), self._addresses(row, members, slots, address)
-            mass = out.new_zeros(store.shape[0], area, len(slots)) if self._weighs else None
-            got = read_values(stored, asked, store, slots, parts, top_k, out, keep=self._keeps, mass=mass)
-            share = None if mass is None else mass[[r for _, r in members]]
-            kept.append(Kept(row, tuple(slots), got, tuple(o for o, _ in members), share))
-        self._after_read(address, top_k, kept)
-        value = out[rows].transpose(1, 2).reshape(len(rows), store.shape[-1], *query.grid)
-        return Readout(value, objects)
+            mass = out.new_zeros(store.shape[0], area, len(slots)) if self._weighs and kept is not None else None
+            keep = self._keeps and kept is not None
+            got = read_values(stored, asked, store, slots, parts, top_k, out, keep=keep, mass=mass)
+            if kept is not None:
+                share = None if mass is None else mass[[r for _, r in members]]
+                kept.append(Kept(row, tuple(slots), got, tuple(o for o, _ in members), share))
+        return out[rows]
 
     _keeps = False
     _weighs = False

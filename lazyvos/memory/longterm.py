@@ -39,6 +39,8 @@ class LongTermMemory:
     """
 
     kind = "longterm"
+    whole_frames = True
+    """A frame must hold a value of every object."""
 
     def __init__(
         self,
@@ -148,23 +150,36 @@ class LongTermMemory:
 
     def read(self, query: Query, objects: tuple[int, ...], top_k: int | None) -> Readout:
         """See :class:`lazyvos.memory.base.Memory`. Raises ValueError for an object that is not stored."""
+        if self._stores and query.grid != self._grid:
+            raise ValueError(f"the query has a grid of {query.grid} but the memory holds {self._grid}; frames must keep their size")
+        values, self._unsettled = self._values(query.address, objects, top_k)
+        if not objects:
+            return Readout(query.key.new_zeros(0, 0, *query.grid), ())
+        return Readout(torch.stack([values[o].T for o in objects]).unflatten(2, query.grid), objects)
+
+    def peek(self, address: Tensor, objects: tuple[int, ...], top_k: int | None) -> Tensor:
+        """See :class:`lazyvos.memory.base.Peeks`; it counts as no usage. Raises ValueError for an object that is not stored."""
+        values, _ = self._values(address, objects, top_k)
+        return torch.stack([values[o] for o in objects]) if objects else address.new_zeros(0, address.shape[-1], 0)
+
+    def _values(
+        self, address: Tensor, objects: tuple[int, ...], top_k: int | None
+    ) -> tuple[dict[int, Tensor], list[tuple[Store, Tensor]]]:
+        """``float32 [Q, C_v]`` of each object for ``address [C_a, Q]``, and the usage that this read makes of each store."""
         known = self.objects
         for identity in objects:
             if identity not in known:
                 raise ValueError(
                     f"object {identity} has no frame in memory (stored objects: {list(known)}); pin a frame with its mask first"
                 )
-        if self._stores and query.grid != self._grid:
-            raise ValueError(f"the query has a grid of {query.grid} but the memory holds {self._grid}; frames must keep their size")
-        self._unsettled, values = [], {}
+        values: dict[int, Tensor] = {}
+        used: list[tuple[Store, Tensor]] = []
         for store in self._stores:
             if set(store.objects) & set(objects):
-                got, usage = store.read(query.address.detach().float(), top_k, objects)
+                got, usage = store.read(address.detach().float(), top_k, objects)
                 values.update(got)
-                self._unsettled.append((store, usage))
-        if not objects:
-            return Readout(query.key.new_zeros(0, 0, *query.grid), ())
-        return Readout(torch.stack([values[o].T for o in objects]).unflatten(2, query.grid), objects)
+                used.append((store, usage))
+        return values, used
 
     def _settle(self) -> None:
         """Count the usage of the last read, once."""

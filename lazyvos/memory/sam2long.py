@@ -269,7 +269,7 @@ class Sam2LongMemory(ChosenMemory[LongTrack]):
         stored, query = super()._addresses(row, members, slots, query)
         weights = self.weights(members[0][0])
         factor = torch.tensor([weights[self._bank.frames[slot]] for slot in slots], device=stored.device)
-        factor = factor.repeat_interleave(query.shape[1]).unsqueeze(1)
+        factor = factor.repeat_interleave(stored.shape[0] // len(slots)).unsqueeze(1)
         if self._inner:
             return stored * factor, query
         return torch.cat([stored, factor.log()], 1), torch.cat([query, torch.ones_like(query[:1])])

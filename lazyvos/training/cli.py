@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from lazyvos import hub
+from lazyvos.backbones.fusion_light import LightFusion
 from lazyvos.backbones.xmem import XMem, XMemConfig
 from lazyvos.masks.atomic import atomic_path
 from lazyvos.refine.clicknet import ClickNet
@@ -21,6 +22,8 @@ from lazyvos.training.clicks import ClickTask
 from lazyvos.training.clips import ClipMaker
 from lazyvos.training.config import Phase, TrainConfig
 from lazyvos.training.data import Still, Video, load_stills, load_videos, procedural_stills
+from lazyvos.training.evidential import EvidentialTask
+from lazyvos.training.fuse import FuseTask
 from lazyvos.training.loop import Task, fit
 from lazyvos.training.parallel import Group, joined
 from lazyvos.training.track import TrackTask
@@ -37,13 +40,17 @@ TRACKER = TrainConfig(
     )
 )
 CLICKS = TrainConfig(phases=(Phase(2200, 192, 12, 1, 0.15, 1), Phase(1600, 256, 8, 1, 0.2, 1)), rate=7e-4, warmup=40)
-TRACKERS = {"tiny": XMemConfig.tiny, "tiny-stm": XMemConfig.tiny_stm}
+FUSION = TrainConfig(phases=(Phase(500, 160, 4, 8, 0.5, 12), Phase(300, 224, 3, 10, 0.6, 20)), rate=2e-3, warmup=20)
+EVIDENTIAL = TrainConfig(phases=(Phase(500, 208, 4, 3, 0.5, 20),), rate=4e-4, warmup=20)
+TRACKERS = {"tiny": XMemConfig.tiny, "tiny-stm": XMemConfig.tiny_stm, "tiny-evidential": XMemConfig.tiny_evidential}
+OWN = {"tiny-evidential": EVIDENTIAL, "tiny-fusion": FUSION, "tiny-click": CLICKS}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Register the options of ``lazyvos train``."""
-    parser.add_argument("net", nargs="?", default="tiny", choices=(*TRACKERS, "tiny-click"),
-                        help="what to train: the tracker, the tracker as a pure memory network, or the click network")  # fmt: skip
+    parser.add_argument("net", nargs="?", default="tiny", choices=(*TRACKERS, "tiny-click", "tiny-fusion"),
+                        help="what to train: the tracker, the tracker as a pure memory network or with evidence (start it from tiny: "
+                        "--init tiny --only decoder.), the click network, or the network that merges rounds")  # fmt: skip
     parser.add_argument("--out", required=True, help="folder for checkpoints, log.csv and the finished weights")
     parser.add_argument("--stills", nargs="*", default=[], metavar="DIR", help="folders with images/ and masks/")
     parser.add_argument("--videos", nargs="*", default=[], metavar="DIR[:OPTION=VALUE,...]",
@@ -52,7 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "as in cars:annotations=Annotations_tracks,weight=0.3,only=traffic")  # fmt: skip
     parser.add_argument("--exclude", nargs="*", default=[], metavar="NAME", help="sequences to leave out of training")
     parser.add_argument("--init", metavar="FILE",
-                        help="MobileNetV2 weights for the trunk, or weights of any small lazyvos network: what fits is copied")  # fmt: skip
+                        help="MobileNetV2 weights for the trunk, or weights (file or shipped name) of any small lazyvos network: what fits is copied")  # fmt: skip
+    parser.add_argument("--only", metavar="PREFIX",
+                        help="train the tensors alone whose names begin so, as decoder. or decoder.pred (default: all)")  # fmt: skip
     parser.add_argument("--scale", type=float, default=1.0, help="multiply the number of steps (default 1)")
     parser.add_argument("--batch-scale", type=int, default=1, metavar="N", help="multiply the clips of every batch (default 1)")
     parser.add_argument("--accumulate", type=int, default=1, metavar="N",
@@ -91,7 +100,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _train(args: argparse.Namespace, sets: list[VideoSet], group: Group) -> dict[str, object]:
-    config = TrainConfig.smoke() if args.smoke else TRACKER if args.net in TRACKERS else CLICKS
+    config = TrainConfig.smoke() if args.smoke else OWN.get(args.net, TRACKER)
     phases = tuple(
         replace(p, steps=max(1, round(p.steps * args.scale)), batch=p.batch * args.batch_scale) for p in config.phases
     )
@@ -107,13 +116,18 @@ def _train(args: argparse.Namespace, sets: list[VideoSet], group: Group) -> dict
     task: Task
     maker = ClipMaker(stills, videos)
     if args.net in TRACKERS:
-        net, task = XMem(replace(TRACKERS[args.net](), dropout=args.dropout)), TrackTask(maker, config)
+        net = XMem(replace(TRACKERS[args.net](), dropout=args.dropout))
+        task = EvidentialTask(maker, config) if net.config.evidential else TrackTask(maker, config)
+    elif args.net == "tiny-fusion":
+        net, task = LightFusion(), FuseTask(maker, config, hub.load("tiny", device=group.device))
     else:
         net, task = ClickNet(), ClickTask(maker, config)
     if args.init:
-        told = initialise(net, Path(args.init))
+        told = initialise(net, hub.find_weights(args.init))
         if group.first:
             print(told, file=sys.stderr)
+    if args.only:
+        only(net, args.only)
     net = net.to(device=group.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = fit(
         net, task, config, args.out,
@@ -121,7 +135,7 @@ def _train(args: argparse.Namespace, sets: list[VideoSet], group: Group) -> dict
     )  # fmt: skip
     net.load_state_dict(average)
     facts: dict[str, object] = {
-        "network": args.net, "steps": config.steps, "seed": args.seed, "dropout": args.dropout, "stills": len(stills),
+        "network": args.net, "steps": config.steps, "seed": args.seed, "dropout": args.dropout, "only": args.only, "stills": len(stills),
         "videos": [v.name for v in videos], "processes": group.world, "config": asdict(config),
     }  # fmt: skip
     target = Path(args.out) / f"{args.net}.safetensors"
@@ -184,7 +198,8 @@ def initialise(net: nn.Module, file: Path) -> str:
 
     Tensors are matched by name (a tracker's decoder also serves the click network). One that differs only in having
     more inputs (second dimension) than ``net`` wants gives its first ones: the fuser's inputs are image, value and
-    sensory state in this order, so a network without the state takes what it has.
+    sensory state in this order, so a network without the state takes what it has. Where ``net`` has two outputs for one given
+    (evidence for and against), the second is the negative of the first.
 
     Raises :class:`InputError` when nothing fits.
     """
@@ -203,6 +218,8 @@ def initialise(net: nn.Module, file: Path) -> str:
         if given.dim() >= 2 and given.shape[1] > mine.shape[1] and given[:, : mine.shape[1]].shape == mine.shape:
             sliced.append(f"{key} ({given.shape[1]} to {mine.shape[1]} inputs)")
             given = given[:, : mine.shape[1]]
+        if given.dim() and given.shape[0] == 1 and mine.shape == (2, *given.shape[1:]):
+            given = torch.cat([given, -given])
         if given.shape == mine.shape:
             fitting[key] = given.to(mine.dtype)
     if not fitting:
@@ -210,6 +227,15 @@ def initialise(net: nn.Module, file: Path) -> str:
     net.load_state_dict(fitting, strict=False)
     fresh = [key for key in own if key not in fitting]
     return f"{file}: fills {len(fitting)} of {len(own)} tensors; cut: {_some(sliced)}; left random: {_some(fresh)}"
+
+
+def only(net: nn.Module, prefix: str) -> None:
+    """Freeze what does not begin with ``prefix``. Raises :class:`InputError` where that is everything."""
+    names = [name for name, _ in net.named_parameters()]
+    if not any(name.startswith(prefix) for name in names):
+        raise InputError(f"--only {prefix}: no tensor of this network begins so; they begin with {_some(sorted({n.split('.')[0] for n in names}))}")
+    for name, parameter in net.named_parameters():
+        parameter.requires_grad_(name.startswith(prefix))
 
 
 def _some(names: list[str]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,15 +15,44 @@ from lazyvos.training.losses import VOID, bootstrapped_cross_entropy, dice
 
 @dataclass
 class Losses:
-    """Sums over the predicted frames of a clip."""
+    """Means over the predicted frames of a clip: the loss, and ``numbers`` to log."""
 
     total: Tensor
-    cross_entropy: float
-    dice: float
+    numbers: dict[str, float] = field(default_factory=dict)
+
+
+class FrameCost(Protocol):
+    """Decodes a frame and says what its result costs."""
+
+    def __call__(
+        self, net: XMem, features: Features, readout: Tensor, hidden: Tensor | None, exists: Tensor, truth: Tensor, update: bool
+    ) -> tuple[Tensor, Tensor | None, Tensor, dict[str, float]]:
+        """``exists [B, n, 1, 1]`` is 0 for objects that the clip does not have; ``truth int64 [B, H, W]`` of ids 0..n and 255 void.
+
+        Gives probabilities ``[B, n, H, W]`` of the objects, the hidden state, the loss, and numbers to log.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Cross-entropy on the hardest ``share`` of the pixels, plus dice (XMem, section 4)."""
+
+    share: float
+
+    def __call__(
+        self, net: XMem, features: Features, readout: Tensor, hidden: Tensor | None, exists: Tensor, truth: Tensor, update: bool
+    ) -> tuple[Tensor, Tensor | None, Tensor, dict[str, float]]:
+        """See :class:`FrameCost`."""
+        logits, hidden = net.segment(features, readout, hidden, update=update)
+        joint, prob = aggregate(torch.sigmoid(logits) * exists, 1)
+        entropy_loss = bootstrapped_cross_entropy(joint, truth, self.share)
+        dice_loss = dice(prob[:, 1:], truth)
+        return prob[:, 1:], hidden, entropy_loss + dice_loss, {"cross_entropy": entropy_loss.item(), "dice": dice_loss.item()}
 
 
 def clip_loss(
-    net: XMem, frames: Tensor, labels: Tensor, objects: int, *, share: float, deep: float, generator: torch.Generator
+    net: XMem, frames: Tensor, labels: Tensor, objects: int, *, cost: FrameCost, deep: float, generator: torch.Generator
 ) -> Losses:
     """Track ``frames [B, T, 3, H, W]`` from ``labels[:, 0]`` and score frames 1..T−1.
 
@@ -50,7 +80,7 @@ def clip_loss(
     value, hidden = net.encode_value(frames[:, 0], features[0], masks, hidden, deep=True)
     values = [value.flatten(3)]
     total = frames.new_zeros(())
-    sums = [0.0, 0.0]
+    sums: dict[str, float] = {}
     for t in range(1, length):
         memory = torch.cat([at(addresses, s) for s in range(t)], -1)
         with torch.autocast(frames.device.type, enabled=False):
@@ -59,19 +89,15 @@ def clip_loss(
         stacked = torch.cat(values, -1).flatten(1, 2)
         readout = (stacked @ weights.to(stacked.dtype)).view(batch, objects, -1, height, width)
         last = t == length - 1
-        logits, hidden = net.segment(features[t], readout, hidden, update=not last)
-        independent = torch.sigmoid(logits) * exists
-        joint, prob = aggregate(independent, 1)
         truth = labels[:, t]
         truth = torch.where((truth > objects) & (truth != VOID), 0, truth)
-        entropy_loss = bootstrapped_cross_entropy(joint, truth, share)
-        dice_loss = dice(prob[:, 1:], truth)
-        total = total + entropy_loss + dice_loss
-        sums[0] += entropy_loss.item()
-        sums[1] += dice_loss.item()
+        prob, hidden, loss, numbers = cost(net, features[t], readout, hidden, exists, truth, not last)
+        total = total + loss
+        for name, number in numbers.items():
+            sums[name] = sums.get(name, 0.0) + number
         if not last:
             is_deep = bool(torch.rand((), generator=generator) < deep)
-            value, hidden = net.encode_value(frames[:, t], features[t], prob[:, 1:], hidden, deep=is_deep)
+            value, hidden = net.encode_value(frames[:, t], features[t], prob, hidden, deep=is_deep)
             values.append(value.flatten(3))
     steps = length - 1
-    return Losses(total / steps, sums[0] / steps, sums[1] / steps)
+    return Losses(total / steps, {name: number / steps for name, number in sums.items()})

@@ -13,7 +13,7 @@ from lazyvos.geometry import MEAN, STD
 from lazyvos.training.clips import ClipMaker, ClipSpec
 from lazyvos.training.config import TrainConfig
 from lazyvos.training.parallel import draws
-from lazyvos.training.step import clip_loss
+from lazyvos.training.step import FrameCost, Matching, clip_loss
 
 
 def normalised(frames: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class TrackTask:
         return Clips(np.stack([c.frames for c in clips]), np.stack([c.labels for c in clips]), objects, which)
 
     def loss(self, net: nn.Module, batch: Clips, step: int) -> tuple[Tensor, dict[str, float]]:
-        """Cross-entropy on the hardest pixels plus dice, mean over clips and predicted frames.
+        """The cost of the predicted frames (:meth:`cost`), mean over clips and frames.
 
         Which frames get a deep update is drawn once for all clips of a step; dropout is a function of seed, step and
         the first clip of ``batch``.
@@ -60,9 +60,13 @@ class TrackTask:
         size, length = batch.frames.shape[:2]
         flat = normalised(torch.from_numpy(batch.frames).to(device).flatten(0, 1))
         images = flat.view(size, length, *flat.shape[1:])
-        share = max(self.config.hard_share, 1 - (1 - self.config.hard_share) * step / max(1, self.config.hard_steps))
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
         truth = torch.from_numpy(batch.labels).to(device).long()
         with draws(device, self.config.seed, step, batch.which.start, 3):
-            result = clip_loss(net, images, truth, batch.objects, share=share, deep=self.config.deep, generator=generator)
-        return result.total, {"cross_entropy": result.cross_entropy, "dice": result.dice}
+            result = clip_loss(net, images, truth, batch.objects, cost=self.cost(step), deep=self.config.deep, generator=generator)
+        return result.total, result.numbers
+
+    def cost(self, step: int) -> FrameCost:
+        """What a frame costs at ``step``; the share of hard pixels shrinks over the first ``hard_steps``."""
+        share = max(self.config.hard_share, 1 - (1 - self.config.hard_share) * step / max(1, self.config.hard_steps))
+        return Matching(share)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lazyvos.uncertainty.base import Doubt
+from lazyvos.uncertainty.temperature import check_temperature, tempered
 
 SmallObject = Literal["shift", "identity"]
 Normalise = Literal["mask", "region"]
@@ -187,28 +188,24 @@ def score_changes(scores: Mapping[int, float], earlier: Mapping[int, float]) -> 
     return {o: score - earlier[o] if o in earlier else None for o, score in scores.items()}
 
 
-@dataclass(frozen=True)
-class Entropy:
-    """Entropy map, and per object its sum over the dilated mask divided by a size (thesis, section 6.4.2).
+@dataclass(frozen=True, kw_only=True)
+class ScoreRule:
+    """How a map becomes a score per object; the estimators share these options.
 
     Attributes
     ----------
     normalise: ``"mask"`` divides by the area of the undilated mask, ``"region"`` by the size of the dilated
         one.
     dilate: kernel side squared as a fraction of the object's area; 0 leaves masks undilated.
-    decimals: rounding of the map; ``None`` for none.
     small_object: what a kernel of side 2 does, ``"shift"`` (as released) or ``"identity"``.
-
-    >>> p = torch.tensor([0.75, 0.25]).view(2, 1, 1).expand(2, 4, 4)
-    >>> doubt = Entropy(dilate=0)(p, np.ones((4, 4), np.uint8), (1,))
-    >>> round(doubt.scores[1], 4)
-    0.8113
+    masked: ``False`` gives every object the sum of the map over the whole frame (S and V without masks, thesis,
+        figure 6.5), whatever the other options.
     """
 
     normalise: Normalise = "mask"
     dilate: float = 0.05
-    decimals: int | None = 4
     small_object: SmallObject = "shift"
+    masked: bool = True
 
     def __post_init__(self) -> None:
         if self.normalise not in ("mask", "region"):
@@ -217,8 +214,38 @@ class Entropy:
             raise ValueError(f"small_object is {self.small_object!r}; choose 'shift' or 'identity'.")
         if not 0.0 <= self.dilate <= 1.0:
             raise ValueError(f"dilate is {self.dilate}; give a fraction of the object's area in 0..1.")
+
+    def scores(self, values: np.ndarray, labels: np.ndarray, objects: Sequence[int]) -> dict[int, float]:
+        """Score of each object from a map ``[H, W]``; see :func:`masked_scores`."""
+        if not self.masked:
+            return dict.fromkeys(objects, float(values.sum(dtype=np.float64)))
+        return masked_scores(values, labels, objects, self.normalise, self.dilate, self.small_object)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entropy(ScoreRule):
+    """Entropy map, and per object its sum over the dilated mask divided by a size (thesis, section 6.4.2).
+
+    Attributes
+    ----------
+    decimals: rounding of the map; ``None`` for none.
+    temperature: the logits are divided by it first (:mod:`lazyvos.uncertainty.temperature`); 1 changes nothing.
+    normalise, dilate, small_object, masked: see :class:`ScoreRule`.
+
+    >>> p = torch.tensor([0.75, 0.25]).view(2, 1, 1).expand(2, 4, 4)
+    >>> doubt = Entropy(dilate=0)(p, np.ones((4, 4), np.uint8), (1,))
+    >>> round(doubt.scores[1], 4)
+    0.8113
+    """
+
+    decimals: int | None = 4
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.decimals is not None and self.decimals < 0:
             raise ValueError(f"decimals is {self.decimals}; give 0 or more, or None for no rounding.")
+        check_temperature(self.temperature)
 
     def __call__(self, probabilities: Tensor, labels: np.ndarray, objects: tuple[int, ...]) -> Doubt:
         """Map and scores of one frame.
@@ -226,9 +253,15 @@ class Entropy:
         ``probabilities [1 + O, H, W]`` at the size of ``labels uint8 [H, W]``; ``objects`` in channel
         order. Raises ValueError where they do not belong together.
         """
-        wanted = (1 + len(objects), *labels.shape)
-        if tuple(probabilities.shape) != wanted:
-            raise ValueError(f"probabilities have shape {tuple(probabilities.shape)}; expected {wanted}.")
+        check_frame(probabilities, labels, objects)
+        if self.temperature != 1:
+            probabilities = tempered(probabilities, self.temperature)
         values = entropy_map(probabilities, self.decimals).cpu().numpy()
-        scores = masked_scores(values, labels, objects, self.normalise, self.dilate, self.small_object)
-        return Doubt(values, scores)
+        return Doubt(values, self.scores(values, labels, objects))
+
+
+def check_frame(probabilities: Tensor, labels: np.ndarray, objects: Sequence[int]) -> None:
+    """Raises ValueError unless ``probabilities`` are ``[1 + O, H, W]`` of the ``labels [H, W]`` and ``objects``."""
+    wanted = (1 + len(objects), *labels.shape)
+    if tuple(probabilities.shape) != wanted:
+        raise ValueError(f"probabilities have shape {tuple(probabilities.shape)}; expected {wanted}.")

@@ -68,6 +68,7 @@ class Notebook:
 
     page: Any
     kernel: Any
+    widget: str = ".lazyvos-clicker"
 
     def ask(self, expression: str) -> Any:
         """The value of a Python expression in the kernel, through JSON."""
@@ -80,13 +81,13 @@ class Notebook:
         return json.loads("".join(found))
 
     def root(self) -> Any:
-        return self.page.locator(".lazyvos-clicker")
+        return self.page.locator(self.widget)
 
     def wait_for(self, name: str, value: Any, seconds: float = 60) -> None:
         """Wait until the widget has painted a state whose data attribute has a value."""
         self.page.wait_for_function(
-            "([name, value]) => document.querySelector('.lazyvos-clicker')?.dataset[name] === String(value)",
-            arg=[name, value], timeout=seconds * 1000)
+            "([widget, name, value]) => document.querySelector(widget)?.dataset[name] === String(value)",
+            arg=[self.widget, name, value], timeout=seconds * 1000)
 
     def seq(self) -> int:
         return int(self.root().get_attribute("data-seq"))
@@ -94,7 +95,7 @@ class Notebook:
     def wait_past(self, seq: int, seconds: float = 60) -> None:
         """Wait until the widget has painted a state newer than ``seq`` (and the browser a frame after it)."""
         self.page.wait_for_function(
-            "(seq) => Number(document.querySelector('.lazyvos-clicker').dataset.seq) > seq", arg=seq,
+            "([widget, seq]) => Number(document.querySelector(widget).dataset.seq) > seq", arg=[self.widget, seq],
             timeout=seconds * 1000)
         self.settle()
 
@@ -189,12 +190,12 @@ def browser(lab: Lab) -> Iterator[Any]:
 
 @pytest.fixture
 def open_notebook(lab: Lab, browser: Any) -> Iterator[Any]:
-    """Give ``open_notebook(cells or path)``: open it in JupyterLab, run all cells, wait for the widget."""
+    """Give ``open_notebook(cells or path)``: open it in JupyterLab, run all cells, wait for the widget (a CSS selector)."""
     from jupyter_client import BlockingKernelClient
 
     opened = []
 
-    def opener(what: list[str] | Path, *, ratio: float = 1.0) -> Notebook:
+    def opener(what: list[str] | Path, *, ratio: float = 1.0, widget: str = ".lazyvos-clicker") -> Notebook:
         name = f"test_{secrets.token_hex(4)}.ipynb"
         if isinstance(what, Path):
             shutil.copy(what, lab.folder / name)
@@ -211,9 +212,9 @@ def open_notebook(lab: Lab, browser: Any) -> Iterator[Any]:
         kernel.load_connection_file()
         kernel.start_channels()
         opened.append((page, kernel))
-        page.wait_for_selector(".lazyvos-clicker[data-seq]")
+        page.wait_for_selector(f"{widget}[data-seq]")
         page.wait_for_function(NB_DONE)
-        return Notebook(page, kernel)
+        return Notebook(page, kernel, widget)
 
     yield opener
     for page, kernel in opened:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lazyvos_widgets.clicker import Clicker
+from lazyvos_widgets.entropy import EntropyCurve
 from lazyvos_widgets.gram import GramInspector
 
-__all__ = ["Clicker", "GramInspector"]
+__all__ = ["Clicker", "EntropyCurve", "GramInspector"]

@@ -8,9 +8,11 @@ const ICONS = {
   play: "M4 2l10 6-10 6z", pause: "M3 2h4v12H3zM9 2h4v12H9z", step: "M3 2l8 6-8 6zM11 2h2v12h-2z",
   undo: "M6.5 2v3C11 5 14 8 14 13c-1.5-2.5-4-4-7.5-4v3L1 7z", redo: "M9.5 2v3C5 5 2 8 2 13c1.5-2.5 4-4 7.5-4v3L15 7z",
 };
+const LENS = 232; // side of the enlarged region on the screen, in pixels
 const HELP = "click: this belongs to the object · right or Shift click: this does not · 1–9: pick an object · "
   + "Z / Shift Z: undo, redo · →: next frame (Shift: ten) · ←: look back · Space: play, pause · N: skip a request · "
-  + "E: entropy · M: masks · Ctrl wheel, + and −: zoom, 0: whole frame, drag: move · Esc: leave";
+  + "C: the enlarged region (arrows move the cross, Shift: by ten; Enter: click, Shift Enter: negative; X: enlarge more) · "
+  + "L: back to live · E: entropy · M: masks · Ctrl wheel, + and −: zoom, 0: whole frame, drag: move · Esc: leave";
 
 function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -80,7 +82,7 @@ function paintHeat(image) {
     for (let c = 0; c < 3; c++) {
       data.data[i + c] = HEAT[step][c] + (HEAT[step + 1][c] - HEAT[step][c]) * (place - step);
     }
-    data.data[i + 3] = 230 * Math.sqrt(level);
+    data.data[i + 3] = 255 * Math.sqrt(level);
   }
   return canvasOf(data);
 }
@@ -88,11 +90,11 @@ function paintHeat(image) {
 function render({ model, el }) {
   const options = model.get("options");
   const page = {
-    active: options.objects[0], known: [...options.objects], opacity: options.opacity, entropy: options.entropy, masks: true,
-    zoom: 1, left: 0, top: 0, pending: [], lastId: 0, token: 0, painted: 0, drag: null, told: "", hidden: "",
+    active: options.objects[0], known: [...options.objects], opacity: options.opacity, entropy: options.entropy, heat: options.entropy_opacity, masks: true,
+    zoom: 1, left: 0, top: 0, pending: [], lastId: 0, token: 0, painted: 0, drag: null, told: "", times: 3, cross: null,
   };
   let state = model.get("state");
-  const layers = { frame: null, labels: null, heat: null, sources: {} };
+  const layers = { frame: null, labels: null, heat: null, region: null, sources: {} };
 
   // Messages ---------------------------------------------------------------------------------------------------------
 
@@ -146,17 +148,25 @@ function render({ model, el }) {
     type: "range", min: 0, max: 1, step: 0.05, value: page.opacity, "aria-label": "opacity of the masks",
     title: "opacity of the masks", oninput: guard(() => { page.opacity = Number(slider.value); draw(); }),
   });
+  const heatSlider = make("input", {
+    type: "range", min: 0, max: 1, step: 0.05, value: page.heat, "aria-label": "opacity of the entropy", class: "lazyvos-heat",
+    title: "opacity of the entropy", oninput: guard(() => { page.heat = Number(heatSlider.value); if (page.entropy) draw(); else flip("entropy"); }),
+  });
   const helper = button("?", "keys", "", () => { help.hidden = !help.hidden; });
   const bar = make("div", { class: "lazyvos-bar" }, picker, make("span", { class: "lazyvos-gap" }),
-    undo, redo, play, step, heat, slider, helper);
+    undo, redo, play, step, slider, heat, heatSlider, helper);
   const canvas = make("canvas", { class: "lazyvos-canvas", role: "img", "aria-label": "video frame with masks" });
   const hint = make("div", { class: "lazyvos-hint" });
-  const stage = make("div", { class: "lazyvos-stage" }, canvas, hint);
-  const lens = make("canvas", { class: "lazyvos-lens", role: "img", "aria-label": "the uncertain region, enlarged" });
+  const toLive = button("looking back · back to live", "back to live", "L", () => send("look", { t: null }));
+  toLive.classList.add("lazyvos-back");
+  const stage = make("div", { class: "lazyvos-stage" }, canvas, hint, toLive);
+  const lens = make("canvas", { class: "lazyvos-lens", role: "application", tabindex: 0,
+    "aria-label": "the uncertain region, enlarged: click in it, or move the cross with the arrow keys and press Enter" });
   const question = make("p");
   const answer = button("skip", "skip this request", "N", () => skip());
+  const larger = button("3×", "enlarge more", "X", enlarge);
   const card = make("div", { class: "lazyvos-card", role: "region", "aria-label": "request", hidden: true },
-    lens, make("div", {}, question, answer));
+    lens, make("div", {}, question, answer, " ", larger));
   const time = make("canvas", { class: "lazyvos-time", role: "img", "aria-label": "timeline",
     title: "click: look back at a frame, or track up to one that is still to come" });
   const status = make("span", { class: "lazyvos-status" });
@@ -199,17 +209,67 @@ function render({ model, el }) {
     if (open) send("skip", { object: open.object });
   }
 
-  function click(x, y, positive) {
+  function click(x, y, positive, object = page.active) {
     if (state.look != null) return send("look", { t: null });
     if (state.playing && !state.live) {
       tell("Paused. Click again to correct this frame.");
       return send("pause");
     }
     page.lastId = Math.max(page.lastId + 1, Date.now());
-    const made = { id: page.lastId, t: state.t, x, y, object: page.active, positive };
+    const made = { id: page.lastId, t: state.t, x, y, object, positive };
     page.pending.push(made);
     draw();
     send("click", made);
+  }
+
+  function enlarge() {
+    page.times = page.times >= 4 ? 2 : page.times + 1;
+    larger.textContent = `${page.times}×`;
+    draw();
+  }
+
+  /** The part of the frame that the lens shows: its left and top, its side, and screen pixels per pixel of the frame. */
+  function region() {
+    const [x, y] = state.requests[0].at, [height, width] = state.size, side = LENS;
+    const fit = (canvas.clientWidth || width) / width, reach = Math.min(height, width, Math.max(24, side / (page.times * fit)));
+    const clamp = (value, most) => Math.min(Math.max(0, value), Math.max(0, most));
+    return { left: clamp(x + 0.5 - reach / 2, width - reach), top: clamp(y + 0.5 - reach / 2, height - reach), reach, scale: side / reach };
+  }
+
+  /** A click in the lens speaks of the object that is asked about. */
+  function answerAt(x, y, positive) {
+    const request = state.requests[0];
+    if (card.hidden || !request?.at) return;
+    if (page.active !== request.object) pick(request.object);
+    click(Math.min(Math.max(0, x), state.size[1] - 1), Math.min(Math.max(0, y), state.size[0] - 1), positive, request.object);
+  }
+
+  lens.addEventListener("pointerup", guard((event) => {
+    if (event.button !== 0 && event.button !== 2) return;
+    const box = lens.getBoundingClientRect(), part = region();
+    answerAt(Math.floor(part.left + (event.clientX - box.left) / part.scale), Math.floor(part.top + (event.clientY - box.top) / part.scale),
+      !(event.button === 2 || event.shiftKey || event.ctrlKey));
+  }));
+  lens.addEventListener("contextmenu", (event) => { event.preventDefault(); event.stopPropagation(); });
+  for (const kind of ["focus", "blur"]) lens.addEventListener(kind, guard(draw));
+
+  const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+  /** Keys while the lens has the focus; true where one was used. */
+  function aim(event) {
+    const part = region(), by = event.shiftKey ? 10 : 1, inside = (value, low) => Math.round(Math.min(Math.max(Math.ceil(low), value), Math.floor(low + part.reach - 1)));
+    page.cross ??= state.requests[0].at.map(Math.floor);
+    if (ARROWS[event.key]) {
+      const [dx, dy] = ARROWS[event.key];
+      page.cross = [inside(page.cross[0] + dx * by, part.left), inside(page.cross[1] + dy * by, part.top)];
+      tell(`cross at ${page.cross.join(", ")}`);
+      draw();
+    } else if (event.key === "Enter") {
+      answerAt(...page.cross, !event.shiftKey);
+    } else {
+      return false;
+    }
+    return true;
   }
 
   const scaleNow = () => page.zoom * canvas.clientWidth / state.size[1];
@@ -273,9 +333,10 @@ function render({ model, el }) {
   }));
 
   const KEYS = {
-    z: () => send("undo"), Z: () => send("redo"), n: skip, N: skip, e: () => flip("entropy"), m: () => flip("masks"),
+    z: () => send("undo"), Z: () => send("redo"), n: skip, N: skip, e: () => flip("entropy"), E: () => flip("entropy"), m: () => flip("masks"),
     " ": toggle, "+": () => zoom(1.5), "=": () => zoom(1.5), "-": () => zoom(1 / 1.5), 0: () => zoom(0),
-    "?": () => { help.hidden = !help.hidden; },
+    "?": () => { help.hidden = !help.hidden; }, x: enlarge, X: enlarge, c: () => !card.hidden && lens.focus(), C: () => !card.hidden && lens.focus(),
+    l: () => send("look", { t: null }), L: () => send("look", { t: null }),
     ArrowRight: (event) => (state.look != null ? look(event.shiftKey ? 10 : 1) : send("advance", { frames: event.shiftKey ? 10 : 1 })),
     ArrowLeft: (event) => look(event.shiftKey ? -10 : -1),
     Escape: () => { document.activeElement?.blur(); root.closest(".jp-Notebook")?.focus({ preventScroll: true }); },
@@ -289,7 +350,12 @@ function render({ model, el }) {
   root.addEventListener("keydown", guard((event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.key === "Tab") return;
     const control = event.target.closest("button, input");
-    if (control && (event.key === " " || event.key === "Enter" || (control === slider && event.key.startsWith("Arrow")))) return;
+    if (control && (event.key === " " || event.key === "Enter" || (control?.type === "range" && event.key.startsWith("Arrow")))) return;
+    if (event.target === lens && !card.hidden && state.requests[0]?.at && aim(event)) {
+      event.preventDefault();
+      event.stopPropagation();
+      return;
+    }
     const digit = /^[1-9]$/.test(event.key) ? Number(event.key) : null;
     const call = digit ? () => pick(digit) : KEYS[event.key];
     if (!call) return;
@@ -318,30 +384,38 @@ function render({ model, el }) {
   const frames = () => state.length ?? Math.max(state.t + 1, 2);
 
   function describe() {
-    const of = state.length ? ` of ${state.length}` : "";
-    const parts = [`frame ${(state.look ?? state.t) + 1}${of}`];
-    if (state.look != null) parts.push("looking back, click to return");
+    const t = state.look ?? state.t, parts = [`frame ${t}${state.length ? ` (${t + 1} of ${state.length})` : ""}`];
+    if (state.look != null) parts.push("looking back");
     else if (state.ended) parts.push("the clip has ended");
     else if (state.playing) parts.push("playing");
-    for (const object of state.objects) {
+    for (const object of state.look == null ? state.objects : []) { // their numbers are those of the present frame
       parts.push(`${shapeOf(object.id)} ${nameOf(object.id)} ${object.score == null ? "" : object.score.toFixed(2)}`.trim());
     }
     return parts.join(" · ");
   }
 
-  const signed = (value) => (value == null ? "" : `, Δ ${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`);
+  const signed = (value) => (value == null ? "" : `, ΔS ${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`);
+
+  /** The value and the threshold that it passed, with as many digits as tell them apart. */
+  function why(request) {
+    if (!request.passed) return ` uncertain (S ${request.score.toFixed(2)}${signed(request.delta)})`;
+    const [measure, value, threshold] = request.passed;
+    const digits = [2, 3, 4, 5, 6].find((n) => value.toFixed(n) !== threshold.toFixed(n)) ?? 2;
+    return `: ${measure} ${value.toFixed(digits)} ${value > threshold ? ">" : "≥"} ${threshold.toFixed(digits)}`;
+  }
 
   function fillCard() {
     const request = state.look == null ? state.requests[0] : null;
+    if (!request && card.contains(document.activeElement)) root.focus({ preventScroll: true });
     card.hidden = !request;
     if (!request) return "";
     const more = state.requests.length > 1 ? ` ${state.requests.length - 1} more after it.` : "";
     const left = request.left == null ? "" : ` ${Math.max(0, Math.ceil(request.left))} s left.`;
-    const text = `${nameOf(request.object)} uncertain (${request.score.toFixed(2)}${signed(request.delta)}): click or skip.`;
+    const text = `${nameOf(request.object)}${why(request)} · click or skip.`;
     question.replaceChildren(
       make("span", { class: "lazyvos-shape", style: `color:${css(request.object)}` }, shapeOf(request.object)),
       make("b", {}, ` ${text[0].toUpperCase()}${text.slice(1)}`), `${left}${more}`,
-      make("br"), make("small", {}, "Click on the object. If it is not there, click with the right button on what was taken for it, or skip."));
+      make("br"), make("small", {}, "Click on the object, here or in the frame. If it is not there, click with the right button on what was taken for it, or skip (N)."));
     return text;
   }
 
@@ -367,9 +441,9 @@ function render({ model, el }) {
   function pictures(context) {
     layer(context, layers.frame);
     const hot = page.entropy && layers.heat;
-    if (hot) layer(context, layers.heat);
+    if (hot) layer(context, layers.heat, page.heat);
     if (page.masks && layers.labels) {
-      layer(context, layers.labels.fill, hot ? page.opacity * 0.35 : page.opacity);
+      layer(context, layers.labels.fill, hot && page.heat > 0 ? page.opacity * 0.35 : page.opacity);
       layer(context, layers.labels.edge, page.opacity > 0 ? 1 : 0);
     }
   }
@@ -464,16 +538,26 @@ function render({ model, el }) {
 
   function paintLens() {
     const request = state.requests[0];
+    lens.hidden = larger.hidden = !request?.at;
     if (card.hidden || !request?.at) return;
-    const side = 116, reach = Math.max(24, Math.min(...state.size) * 0.14), context = fit(lens, side, side);
-    const [x, y] = request.at, scale = side / (2 * reach);
+    const part = region(), context = fit(lens, LENS, LENS), at = (x, y) => [(x + 0.5 - part.left) * part.scale, (y + 0.5 - part.top) * part.scale];
     context.save();
-    context.scale(scale, scale);
-    context.translate(reach - x - 0.5, reach - y - 0.5);
+    context.scale(part.scale, part.scale);
+    context.translate(-part.left, -part.top);
+    context.imageSmoothingEnabled = part.scale < 6;
     layer(context, layers.frame);
-    layer(context, layers.heat, 0.65);
+    if (layers.region && state.box) context.drawImage(layers.region, ...state.box);
+    layer(context, layers.heat, 0.65 * page.heat);
     if (layers.labels) layer(context, layers.labels.edge);
     context.restore();
+    for (const item of [...state.clicks, ...page.pending]) marker(context, ...at(item.x, item.y), item, page.pending.includes(item));
+    if (lens.matches(":focus-visible")) {
+      const [x, y] = at(...(page.cross ?? request.at.map(Math.floor)));
+      context.beginPath();
+      for (const [dx, dy] of Object.values(ARROWS)) { context.moveTo(x + 4 * dx, y + 4 * dy); context.lineTo(x + 16 * dx, y + 16 * dy); }
+      strokes(context, ["#000", 5], ["#fff", 2.5]);
+    }
+    Object.assign(lens.dataset, { left: part.left, top: part.top, reach: part.reach });
   }
 
   function paintTime() {
@@ -537,18 +621,21 @@ function render({ model, el }) {
   async function refresh() {
     const token = ++page.token, next = model.get("state");
     if (next.seq === undefined) return;
-    const [frame, labels, doubt] = await Promise.all([
+    const [frame, labels, doubt, region] = await Promise.all([
       load("frame", "image/jpeg", (image) => image), load("labels", "image/png", (image) => paintLabels(image, colorOf)),
-      load("entropy_map", "image/png", paintHeat),
+      load("entropy_map", "image/png", paintHeat), load("region", "image/jpeg", (image) => image),
     ]);
     if (token < page.painted) return; // a newer answer is on the screen already
     const before = page.painted ? state : {};
     page.painted = token;
     state = next;
-    Object.assign(layers, { frame, labels, heat: doubt });
+    Object.assign(layers, { frame, labels, heat: doubt, region });
     page.pending = page.pending.filter((item) => item.id > state.answer);
     const asked = state.requests[0];
-    if (asked && !(before.requests ?? []).some((old) => old.object === asked.object && old.t === asked.t)) page.active = asked.object;
+    if (asked && !(before.requests ?? []).some((old) => old.object === asked.object && old.t === asked.t)) {
+      page.active = asked.object;
+      page.cross = null;
+    }
     fillPicker();
     const text = fillCard();
     status.textContent = describe();
@@ -562,6 +649,9 @@ function render({ model, el }) {
     heat.setAttribute("aria-pressed", page.entropy);
     hint.textContent = state.objects.length || state.playing ? "" : "Click on the object that should be followed.";
     hint.hidden = !hint.textContent;
+    toLive.hidden = state.look == null;
+    toLive.textContent = state.requests.length && state.look != null
+      ? `${nameOf(state.requests[0].object)} is asked about · back to live` : "looking back · back to live";
     if (state.error !== before.error) show(state.error);
     tell(text || (state.playing ? "" : state.message || describe()));
     draw();

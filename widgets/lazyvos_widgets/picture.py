@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 from base64 import b64encode
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -12,6 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from lazyvos.masks import overlay
 from lazyvos.session import Session
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def shrunk(plane: np.ndarray, longest: int, *, labels: bool = False) -> np.ndarray:
@@ -58,11 +62,12 @@ def caption(session: Session) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def still(session: Session, *, opacity: float, entropy: bool, width: int = 560) -> bytes:
+def still(session: Session, *, opacity: float, entropy: bool, entropy_opacity: float = 1.0, width: int = 560) -> bytes:
     """The current frame with masks, clicks and its caption as a PNG of 256 colours."""
-    seen = session.prediction
-    drawn = overlay(session.frame, seen.labels, alpha=opacity, entropy=seen.entropy if entropy else None,
-                    clicks=session.clicks)
+    seen, frame = session.prediction, session.frame
+    if entropy:
+        frame = cv2.addWeighted(frame, 1 - entropy_opacity, overlay(frame, entropy=seen.entropy), entropy_opacity, 0)
+    drawn = overlay(frame, seen.labels, alpha=opacity * (0.35 if entropy else 1.0), clicks=session.clicks)
     drawn = shrunk(drawn, width)
     strip = 24
     sheet = Image.new("RGB", (drawn.shape[1], drawn.shape[0] + strip), "white")
@@ -71,6 +76,13 @@ def still(session: Session, *, opacity: float, entropy: bool, width: int = 560) 
     ImageDraw.Draw(sheet).text((6, drawn.shape[0] + 4), caption(session), fill="black", font=font)
     memory = io.BytesIO()
     sheet.quantize(256).save(memory, format="PNG", optimize=True)
+    return memory.getvalue()
+
+
+def figure_png(figure: Figure, dpi: int = 80) -> bytes:
+    """A matplotlib figure as a PNG, ``dpi`` points to the inch."""
+    memory = io.BytesIO()
+    figure.savefig(memory, format="png", dpi=dpi)
     return memory.getvalue()
 
 
