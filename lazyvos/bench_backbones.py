@@ -16,13 +16,15 @@ from lazyvos.bench import SIZES, machine
 from lazyvos.build import BACKBONES, make_memory
 from lazyvos.datasets.synthetic import SyntheticClip
 from lazyvos.device import pick_device, pick_precision
-from lazyvos.hub import load
+from lazyvos.hub import MEMBERS, load
 from lazyvos.outputs import peak_memory_mb
 from lazyvos.tracker import Tracker
 
+NAMES = tuple(name for name in BACKBONES if name not in MEMBERS)
+
 
 def bench_backbones(
-    *, names: tuple[str, ...] = BACKBONES, sizes: tuple[tuple[int, int], ...] = SIZES, memory: str = "fifo",
+    *, names: tuple[str, ...] = NAMES, sizes: tuple[tuple[int, int], ...] = SIZES, memory: str = "fifo",
     device: str | None = None, precision: str = "auto", objects: int = 1, frames: int = 12,
     note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:  # fmt: skip

@@ -90,7 +90,7 @@ def _build(words: Sequence[str]) -> argparse.ArgumentParser:
     track.add_argument("--user", choices=("none", "simulated", "ask"), default="none",
                        help="who answers requests: nobody, a simulated user who knows --truth, you at this terminal")  # fmt: skip
     track.add_argument("--truth", metavar="DIR", help="true masks as PNG, named like the frames; scores the result")
-    track.add_argument("--policy", default="lazy", help="when to correct and to ask: lazy or never (default %(default)s)")
+    track.add_argument("--policy", default="lazy", help="when to correct and to ask: lazy, never, always, random, outside, agreement, budget, persistent, lazy+ or lazy-qdmn (default %(default)s)")
     track.add_argument("--max-frames", type=_count, metavar="N", help="stop after N frames")
     track.add_argument("--no-video", action="store_true", help="write no overlay.mp4")
     track.add_argument("--no-report", action="store_true", help="write no report.html")
@@ -102,8 +102,8 @@ def _build(words: Sequence[str]) -> argparse.ArgumentParser:
     evaluate.add_argument("--split", metavar="FILE", help="list of sequences: a name in ImageSets/ or a text file (default: all)")
     evaluate.add_argument("--start", choices=("mask", "click"), default="mask", help="from the first mask or one click per object")
     evaluate.add_argument("--out", required=True, metavar="DIR", help="folder for masks and results; finished sequences are not repeated")
-    evaluate.add_argument("--policy", default="never", help="lazy or never (default %(default)s)")
-    evaluate.add_argument("--user", choices=("none", "simulated"), default="none", help="who answers requests of the lazy policy")
+    evaluate.add_argument("--policy", default="never", help="as for track (default %(default)s)")
+    evaluate.add_argument("--user", choices=("none", "simulated"), default="none", help="who answers requests of the policy")
     evaluate.add_argument("--force", action="store_true", help="do all sequences again")
     evaluate.set_defaults(run=commands.evaluate)
 
@@ -136,10 +136,13 @@ def _build(words: Sequence[str]) -> argparse.ArgumentParser:
 
 def _network_options(memory: str = "fifo") -> _Parser:
     net = _Parser(add_help=False)
-    net.add_argument("--backbone", default="tiny", help="segmentation network: tiny, xmem, stcn, mivos, qdmn (default %(default)s)")
+    net.add_argument("--backbone", default="tiny", help="segmentation network: tiny, tiny-stm, xmem, stcn, mivos, qdmn, tiny-evidential; several joined by + "
+                     "are an ensemble, as in tiny+tiny-b+tiny-c (default %(default)s)")
     net.add_argument("--weights", metavar="FILE", help="weights for it: a file (.safetensors, .pth) or a name of `lazyvos weights list`; "
                      "without any, published networks run with random ones")
     net.add_argument("--memory", default=memory, help="which frames to remember: fifo, readmem, longterm, qdmn, rmem, dam4sam, sam2long or unbounded (default %(default)s)")
+    net.add_argument("--uncertainty", default="entropy", help="what doubts a mask: entropy, frame-entropy, dropout; epistemic, total or aleatoric (of an "
+                     "ensemble), quality (qdmn), evidential (tiny-evidential) (default %(default)s)")
     net.add_argument("--refiner", default="tiny", help="what turns a click into a mask: tiny, ritm, ritm-h18s, sam-hq, sam-hq-vit-l, … (default %(default)s)")
     net.add_argument("--refiner-weights", metavar="FILE", help="weights for it: a file or a name of `lazyvos weights list`")
     net.add_argument("--size", type=_size, default=0, metavar="N", help="short side at which the network runs, or full (default: the network's)")

@@ -23,7 +23,7 @@ def _tracker(args: argparse.Namespace, policy: str) -> Tracker:
 
     return make_tracker(args.backbone, weights=args.weights, memory=args.memory, policy=policy, refiner=args.refiner,
                         refiner_weights=args.refiner_weights, size=args.size, device=args.device, precision=args.precision,
-                        compile=args.compile)  # fmt: skip
+                        compile=args.compile, uncertainty=args.uncertainty)  # fmt: skip
 
 
 def demo(args: argparse.Namespace) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
     config = EvalConfig(start=args.start, backbone=args.backbone, weights=args.weights, memory=args.memory, policy=args.policy,
                         refiner=args.refiner, refiner_weights=args.refiner_weights, size=args.size, device=args.device,
-                        precision=args.precision, compile=args.compile, user=args.user)  # fmt: skip
+                        precision=args.precision, compile=args.compile, user=args.user, uncertainty=args.uncertainty)  # fmt: skip
     summary = evaluate_folder(args.root, args.split, args.out, config, force=args.force)
     if not args.json:
         width = max(8, *(len(name) for name in summary["sequences"]))

@@ -51,6 +51,7 @@ class EvalConfig:
     precision: str = "auto"
     compile: bool = False
     user: Literal["none", "simulated"] = "none"
+    uncertainty: str = "entropy"
 
     def __post_init__(self) -> None:
         if self.start not in ("mask", "click"):
@@ -64,6 +65,7 @@ class EvalConfig:
             self.backbone, weights=self.weights, memory=self.memory, policy=self.policy, size=self.size,
             refiner=None if self.start == "mask" and self.policy == "never" else self.refiner,
             refiner_weights=self.refiner_weights, device=self.device, precision=self.precision, compile=self.compile,
+            uncertainty=self.uncertainty,
         )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lazyvos.backbones.fusion import FusionNet
+from lazyvos.backbones.fusion_light import LightFusion
 from lazyvos.backbones.mivos import MiVOS
 from lazyvos.backbones.qdmn import QDMN
 from lazyvos.backbones.stcn import STCN
@@ -26,13 +27,18 @@ from lazyvos.refine.ritm import H18, H18S, RitmNet
 from lazyvos.registry import releases, releases_of
 from lazyvos.types import InputError
 
-_SHIPPED = {"tiny": "tiny.safetensors", "tiny-stm": "tiny-stm.safetensors", "tiny-click": "tiny-click.safetensors"}
-
+_SHIPPED = {
+    name: f"{name}.safetensors" for name in ("tiny", "tiny-b", "tiny-c", "tiny-drop", "tiny-stm", "tiny-evidential", "tiny-click")
+}
+MEMBERS = {"tiny-b": "tiny", "tiny-c": "tiny", "tiny-drop": "tiny"}
+"""Other weights of a network of :data:`NETWORKS`: two that were trained apart (for an ensemble), one trained with dropout."""
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "tiny": lambda: XMem(XMemConfig.tiny()),
     "tiny-stm": lambda: XMem(XMemConfig.tiny_stm()),
+    "tiny-evidential": lambda: XMem(XMemConfig.tiny_evidential()),
     "tiny-click": ClickNet,
+    "tiny-fusion": LightFusion,
     "xmem": XMem,
     "stcn": STCN,
     "mivos": MiVOS,
@@ -44,8 +50,9 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 
 def shipped() -> tuple[str, ...]:
-    """Names of the networks whose weights come with the package."""
-    return tuple(_SHIPPED)
+    """Names of the networks (and :data:`MEMBERS`) whose weights come with this copy of the package."""
+    folder = resources.files("lazyvos.weights")
+    return tuple(name for name, file in _SHIPPED.items() if (folder / file).is_file())
 
 
 def network_of(state: Mapping[str, Tensor]) -> str | None:
@@ -53,20 +60,22 @@ def network_of(state: Mapping[str, Tensor]) -> str | None:
     return identify(state, NETWORKS)
 
 
-def _check(name: str) -> None:
+def network_named(name: str) -> str:
+    """The network of :data:`NETWORKS` that ``name`` stands for. Raises :class:`InputError` for an unknown name."""
+    name = MEMBERS.get(name, name)
     if name not in NETWORKS:
-        raise InputError(f"network {name!r} is unknown; choose one of {', '.join(NETWORKS)}")
+        raise InputError(f"network {name!r} is unknown; choose one of {', '.join([*NETWORKS, *MEMBERS])}")
+    return name
 
 
 def _build(name: str) -> nn.Module:
-    _check(name)
-    return NETWORKS[name]()
+    return NETWORKS[network_named(name)]()
 
 
 def _weights_file(name: str) -> Path:
     file = Path(str(resources.files("lazyvos.weights"))) / _SHIPPED[name]
     if not file.exists():
-        raise InputError(f"weights of {name!r} are missing at {file}; install the package again")
+        raise InputError(f"weights of {name!r} are missing at {file}; install the package again, or give weights=FILE")
     return file
 
 
@@ -112,7 +121,7 @@ def load(
 
     Parameters
     ----------
-    name: a network of :data:`NETWORKS`. ``"tiny"`` (tracker) and ``"tiny-click"`` (refiner) ship with weights; the
+    name: a network of :data:`NETWORKS`, or of :data:`MEMBERS`. Those of :func:`shipped` come with weights; the
         published ones get random weights (seed 0, with a warning) unless ``weights`` are given.
     weights: a name of the registry (``lazyvos weights list``), downloaded once; or a file in the authors' layout or
         ours (``.pth``, ``.safetensors``), plain or within a training checkpoint. Code in a file never runs.
@@ -141,10 +150,10 @@ def load(
             torch.manual_seed(seed)
             net = _build(name)
     else:
-        _check(name)
-        file = find_weights(weights, name) if weights is not None else _weights_file(name)
+        network = network_named(name)
+        file = find_weights(weights, network) if weights is not None else _weights_file(name)
         state = read_weights(file)
-        net = sized(NETWORKS[name], state)
+        net = sized(NETWORKS[network], state)
         _fill(net, state, str(file))
     net = net.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if precision is not None:

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from lazyvos.doubt import doubtful_point
-from lazyvos.interact.base import User
+from lazyvos.interact import Background, hooks
+from lazyvos.interact.base import Answer, User
 from lazyvos.journal import KEEP, Journal, Moment
 from lazyvos.snapshot import Edit, frames_from, length_of, packed, read_snapshot, unpacked, write_snapshot
 from lazyvos.types import Action, Click, Correction, Decision, InputError, Prediction, Request, Step
@@ -45,8 +46,9 @@ class Session:
     Args:
         source: frames ``uint8 [H, W, 3]`` RGB; ``name``, ``fps``, ``size`` and a length are used where it has them.
         tracker: a fresh :class:`lazyvos.tracker.Tracker`.
-        user: a program that answers requests at once (a simulated user), or ``None`` for a person, for whom
-            ``requests`` stay open.
+        user: a program that answers requests (a simulated user), or ``None`` for a person, for whom ``requests`` stay
+            open. With ``live`` it is asked in a thread of its own (:class:`lazyvos.interact.Background`), and its answer
+            corrects the frame that the session stands on next.
         out: folder for ``session.jsonl``, the event log, or a file name that ends with ``.jsonl``.
         live: do not wait for answers: a request stays open for ``patience`` seconds while the clip goes on.
         patience: seconds, only for ``live``.
@@ -77,7 +79,8 @@ class Session:
     def _set_up(self, source: Any, tracker: Tracks, user: User | None, out: str | os.PathLike[str] | None,
                 live: bool, patience: float, keep: int) -> None:
         path = None if out is None else Path(out) if str(out).endswith(".jsonl") else Path(out) / "session.jsonl"
-        self.source, self.tracker, self.user, self.live, self.patience = source, tracker, user, live, patience
+        self.source, self.tracker, self.live, self.patience = source, tracker, live, patience
+        self.user = Background(user, patience) if live and user is not None and not isinstance(user, Background) else user
         self.fps: float | None = getattr(source, "fps", None)
         self.length: int | None = length_of(source)
         self.size: tuple[int, int] | None = getattr(source, "size", None)
@@ -91,6 +94,7 @@ class Session:
         self._edits: list[Edit] = []
         self._undone: list[Edit] = []
         self._pseudo: tuple[int, ...] = ()
+        self._rejected: tuple[int, ...] = ()
         self._asked: dict[int, tuple[Request, float]] = {}
         self._skipped: set[int] = set()
         self._seconds = 0.0
@@ -242,7 +246,7 @@ class Session:
                 "t": self.t, "tracker": self.tracker.state(),
                 "log": list(self.journal.events), "history": [tuple(moment) for moment in self.history],
                 "edits": [packed(edit) for edit in self._edits], "undone": [packed(edit) for edit in self._undone],
-                "pseudo": list(self._pseudo), "skipped": sorted(self._skipped),
+                "pseudo": list(self._pseudo), "rejected": list(self._rejected), "skipped": sorted(self._skipped),
                 "asked": [(r.t, r.object, r.score, r.delta, r.at) for r, _ in self._asked.values()],
             })
             self._note("snapshot", t=self.t, path=Path(path).name)
@@ -269,6 +273,7 @@ class Session:
         session.journal.events.extend(content["log"])
         session.history.extend(Moment(*moment) for moment in content["history"])
         session._pseudo, session._skipped = tuple(content["pseudo"]), set(content["skipped"])
+        session._rejected = tuple(content.get("rejected", ()))
         now = time.monotonic()
         session._asked = {entry[1]: (Request(*entry), now) for entry in content["asked"]}
         session._edits = [unpacked(edit) for edit in content["edits"]]
@@ -282,6 +287,8 @@ class Session:
     def close(self) -> None:
         """Close the log file and the source's reading thread."""
         self.journal.close()
+        if isinstance(self.user, Background):
+            self.user.close()
         for part in (self._frames, self.source):
             if callable(end := getattr(part, "close", None)):
                 end()
@@ -314,9 +321,16 @@ class Session:
         self._pseudo = self._correct_itself([name for name, wish in wishes.items() if wish is Action.PSEUDO])
         if self._pseudo:
             self._note("pseudo", t=self.t, objects=self._pseudo)
+        self._rejected = tuple(getattr(self.tracker, "rejected", ()))
+        if self._rejected:
+            self._note("rejected", t=self.t, objects=self._rejected)
         self._spend(started)
+        late = list(hooks.arrivals(self.user, self.t))
         for name in (name for name, wish in wishes.items() if wish is Action.ASK):
             self._ask(name)
+        for request, answer in late:
+            if request.object in self.objects:
+                self._take(request.object, answer)
 
     def _correct_itself(self, names: Sequence[int]) -> tuple[int, ...]:
         """Pseudo-corrections; returns the objects that had one (an unseen object cannot)."""
@@ -331,15 +345,25 @@ class Session:
         self._asked[name] = (request, time.monotonic())
         self._skipped.discard(name)
         self._note("request", t=self.t, object=name, score=request.score, delta=request.delta, at=request.at)
-        if self.user is not None:
-            clicks = self.user.answer(request, self.frame, self.prediction)
-            if clicks:
-                self.correct(list(clicks))
-            else:
-                self.skip(name)
+        if self.user is None:
+            return
+        if not self._take(name, self.user.answer(request, self.frame, self.prediction)) and not self.live:
+            self.skip(name)
+
+    def _take(self, name: int, answer: Answer) -> bool:
+        """Correct an object as a program says; ``False`` where it says nothing (an empty mask cannot be corrected to)."""
+        if isinstance(answer, np.ndarray):
+            if not answer.any():
+                return False
+            self.correct(mask=np.where(answer, name, 0).astype(np.uint8))
+            self._skipped.add(name)
+        elif answer:
+            self.correct(list(answer))
+        return answer is not None and len(answer) > 0
 
     def _commit(self) -> Step:
         started = time.perf_counter()
+        shown = getattr(self.tracker, "shown", self.prediction)
         decision = self.tracker.commit()
         self._spend(started)
         seen, clicks = self.original, self.clicks
@@ -349,8 +373,9 @@ class Session:
             corrections.append(Correction(self.t, name, "user", tuple(c for c in clicks if c.object == name)))
         for mask in (edit for edit in self._edits if not isinstance(edit, Click)):
             corrections.extend(Correction(self.t, int(name), "mask") for name in np.unique(mask) if name)
-        step = Step(self.t, self.prediction, seen, asked, tuple(corrections), decision, self._seconds)
-        areas = np.bincount(self.prediction.labels.ravel(), minlength=256)
+        step = Step(self.t, shown, seen, asked, tuple(corrections), decision, self._seconds,
+                    {"rejected": self._rejected} if self._rejected else {})
+        areas = np.bincount(shown.labels.ravel(), minlength=256)
         names = self.objects
         moment = Moment(
             self.t, names, tuple(int(areas[name]) for name in names),
@@ -378,16 +403,16 @@ class Session:
     def _redraw(self) -> None:
         """The tracker's prediction again, then the pseudo-corrections and edits of this frame over it."""
         self.prediction = self.tracker.revert()
-        self._correct_itself(self._pseudo)
+        self._correct_itself((*self._pseudo, *self._rejected))
         masks = [edit for edit in self._edits if not isinstance(edit, Click)]
-        if masks:
-            self.prediction = self.tracker.correct(mask=masks[-1])
+        for mask in masks:
+            self.prediction = self.tracker.correct(mask=mask)
         if self.clicks:
             self.prediction = self.tracker.correct(clicks=list(self.clicks))
 
     def _facts(self, click: Click) -> dict[str, Any]:
         return {"t": self.t, "object": click.object, "x": click.x, "y": click.y, "positive": click.positive,
-                "by": "person" if self.user is None else type(self.user).__name__}
+                "by": "person" if self.user is None else type(getattr(self.user, "user", self.user)).__name__}
 
     def _spend(self, started: float) -> float:
         seconds = time.perf_counter() - started

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,13 @@ def describe(
     return {
         "source": clip.name, "size": list(clip.size), "fps": clip.fps, "start": start,
         "backbone": type(tracker.backbone).__name__, "memory": type(tracker.memory).__name__,
-        "policy": repr(tracker.policy), "network_size": tracker.size, "device": str(tracker.device),
+        "policy": repr(tracker.policy), "uncertainty": _named(tracker.uncertainty), "network_size": tracker.size, "device": str(tracker.device),
         "user": None if user is None else type(user).__name__, "torch": torch.__version__,
     }  # fmt: skip
+
+
+def _named(part: object) -> str:
+    return repr(part) if is_dataclass(part) else type(part).__name__
 
 
 def difference(a: dict[str, Any], b: dict[str, Any]) -> str | None:

@@ -5,24 +5,30 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lazyvos.backbones.base import Backbone, Query
-from lazyvos.backbones.layers import aggregate
+from lazyvos.backbones.base import Backbone, Entry, Query
+from lazyvos.backbones.layers import aggregate, evidence_logit
 from lazyvos.doubt import doubtful_point
 from lazyvos.geometry import Geometry
-from lazyvos.interact.base import Policy, User
+from lazyvos.interact import hooks
+from lazyvos.interact.base import Answer, Policy, User
 from lazyvos.interact.policies import Never
-from lazyvos.interact.pseudo import pseudo_click
 from lazyvos.memory.base import Memory, Want
+from lazyvos.memory.subset import only
 from lazyvos.refine.base import Refiner
 from lazyvos.types import Action, Click, Correction, Decision, InputError, Prediction, Request, Step
-from lazyvos.uncertainty.base import Uncertainty
+from lazyvos.uncertainty.base import Scene, Uncertainty
 from lazyvos.uncertainty.entropy import Entropy
+from lazyvos.uncertainty.quality import relative
+from lazyvos.uncertainty.serve import call, check_needs, draw
+
+_NOTHING: frozenset[str] = frozenset()
 
 
 @dataclass(eq=False)
@@ -38,6 +44,8 @@ class _Pending:
     current: Prediction
     stack: Tensor | None = None  # corrected masks [O, H, W]
     corrections: dict[int, Correction] = field(default_factory=dict)
+    rejected: tuple[int, ...] = ()  # objects whose pseudo-correction was not trusted
+    encoded: tuple[Entry, Tensor | None] | None = None  # its entry and state without a deep update, where they are known already
 
 
 class Tracker:
@@ -52,8 +60,10 @@ class Tracker:
     ----------
     backbone: the segmentation network.
     memory: which frames are kept and how they are read.
-    uncertainty: map and score per object; default the normalised entropy.
-    policy: when to correct itself and when to ask; default never.
+    uncertainty: map and score per object; default the normalised entropy. One that needs more than probabilities
+        (:class:`lazyvos.uncertainty.Uncertainty`) must fit backbone and memory.
+    policy: when to correct itself and when to ask; default never. What it may say beyond the protocol: see
+        :mod:`lazyvos.interact.hooks`.
     refiner: turns clicks into masks; needed for clicks and pseudo-corrections.
     size: short side in pixels at which the network runs; ``None`` keeps the frame's own size.
     device, precision: ``"cpu"``/``"cuda"``; ``"fp32"`` or ``"bf16"``/``"fp16"`` autocast for encoders and decoder (similarities stay in
@@ -84,6 +94,11 @@ class Tracker:
         self.policy: Policy = policy or Never()
         self.refiner = refiner
         self.size, self.device, self.idu_deep_update = size, torch.device(device), idu_deep_update
+        self._asked()
+        if getattr(self.policy, "udu_scope", "frame") == "object" and getattr(memory, "whole_frames", False):
+            raise InputError(
+                f"udu_scope is 'object', but {type(memory).__name__} stores whole frames only; use another memory or udu_scope='frame'"
+            )
         self.precision = precision
         self._dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         self.t = -1
@@ -91,6 +106,7 @@ class Tracker:
         self._clock = -1
         self._state: Tensor | None = None
         self._scores: dict[int, float] = {}
+        self._quality: dict[int, float] = {}  # of each object's first frame, where the network says it
         self._geometry: Geometry | None = None
         self._pending: _Pending | None = None
 
@@ -112,17 +128,44 @@ class Tracker:
         image = geometry.image(frame, self.device)
         with self._autocast():
             query = self.backbone.encode(image, self._state)
-        moved = self._state
+        moved, encoded = self._state, None
+        needs: frozenset[str] = getattr(self.uncertainty, "needs", _NOTHING) if self.objects else _NOTHING
+        given: dict[str, Any] = {}
         if self.objects:
             readout = self.memory.read(query, self.objects, self.backbone.top_k)
             with self._autocast():
-                logits, moved = self.backbone.decode(query, readout.value, self._state)
+                if "evidence" in needs:
+                    evidence, moved = self._asked().decode_evidence(query, readout.value, self._state)
+                    given["evidence"] = geometry.probabilities(evidence.flatten(0, 1)).unflatten(0, (-1, 2))
+                    logits = evidence_logit(evidence, 1)
+                else:
+                    logits, moved = self.backbone.decode(query, readout.value, self._state)
             prob = aggregate(torch.sigmoid(logits.float()), 0)[1]
         else:
             prob = torch.ones(1, *image.shape[-2:], device=self.device)
-        original = self._scored(geometry.probabilities(prob), self.objects)
-        self._pending = _Pending(frame, image, query, original, prob, moved, original)
+        if needs & {"members", "parts"}:
+            self._asked()
+            scene = Scene(self.t, query, self.objects, self._state, self.backbone, self.memory, self._autocast)
+            sampler: Any = self.uncertainty
+            prob, given["parts"], given["members"] = draw(sampler, scene, geometry.probabilities, "members" in needs)
+        if "quality" in needs:
+            given["quality"], encoded = self._judged(image, query, prob)
+        full = given["parts"].mean if "parts" in given else geometry.probabilities(prob)
+        original = self._scored(full, self.objects, given)
+        self._pending = _Pending(frame, image, query, original, prob, moved, original, encoded=encoded)
         return original
+
+    def _asked(self) -> Any:
+        """The network, of which the estimator needs something special. Raises :class:`InputError` where it cannot give it."""
+        check_needs(self.uncertainty, self.backbone, self.memory)
+        return self.backbone
+
+    def _judged(self, image: Tensor, query: Query, prob: Tensor) -> tuple[dict[int, float], tuple[Entry, Tensor | None]]:
+        """Quality of each predicted mask relative to the object's first one, and what the value encoder gave with it."""
+        with self._autocast():
+            encoded = self._asked().memorise(self.t, query, image, prob[1:], self.objects, self._state, False)
+        found: list[float] = encoded[0].quality.tolist()
+        return {o: relative(q, self._quality[o]) for o, q in zip(self.objects, found, strict=True)}, encoded
 
     def _fit(self, frame: np.ndarray) -> Geometry:
         if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
@@ -140,18 +183,19 @@ class Tracker:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None)
 
-    def _scored(self, prob: Tensor, objects: tuple[int, ...]) -> Prediction:
+    def _scored(self, prob: Tensor, objects: tuple[int, ...], given: Mapping[str, Any] = MappingProxyType({})) -> Prediction:
         labels = _label_map(prob, objects)
-        doubt = self.uncertainty(prob, labels, objects)
+        doubt = call(self.uncertainty, prob, labels, objects, given)
         deltas = {o: s - self._scores[o] if o in self._scores else None for o, s in doubt.scores.items()}
-        return Prediction(self.t, labels, prob, objects, doubt.map, doubt.scores, deltas)
+        return Prediction(self.t, labels, prob, objects, doubt.map, doubt.scores, deltas, parts=doubt.parts)
 
     # correct
 
     @torch.inference_mode()
     def correct(
-        self, clicks: Sequence[Click] | None = None, mask: np.ndarray | None = None, *, kind: str = "user"
-    ) -> Prediction:
+        self, clicks: Sequence[Click] | None = None, mask: np.ndarray | None = None, *, kind: str = "user",
+        objects: Iterable[int] = (),
+    ) -> Prediction:  # fmt: skip
         """Refine the current frame and return its new prediction.
 
         The clicks (or the mask) given for an object replace what was given for it before on this frame; other
@@ -161,6 +205,8 @@ class Tracker:
         ----------
         clicks: all clicks of the objects concerned, in pixels of the frame.
         mask: ``uint8 [H, W]`` of object ids; every id that occurs is taken as given.
+        objects: tracked objects that ``mask`` speaks of even where they do not occur: they are not on this frame.
+        kind: of the correction, as it is noted.
 
         Raises :class:`InputError` for clicks outside the frame, a mask of another size, or clicks without a refiner.
         """
@@ -168,7 +214,7 @@ class Tracker:
         size = pending.original.size
         given: dict[int, tuple[Tensor, Correction]] = {}
         if mask is not None:
-            for identity, plane in _planes(mask, size).items():
+            for identity, plane in _planes(mask, size, objects).items():
                 given[identity] = plane.to(self.device), Correction(self.t, identity, "mask")
         if clicks:
             for click in clicks:
@@ -177,28 +223,78 @@ class Tracker:
                 raise InputError("clicks need a refiner; build the tracker with one, or give a mask")
             for identity in dict.fromkeys(click.object for click in clicks):
                 own = tuple(click for click in clicks if click.object == identity)
-                earlier = None
-                if identity in pending.original.objects:
-                    earlier = pending.original.probabilities[1 + pending.original.objects.index(identity)]
-                plane = self.refiner.refine(pending.frame, own, earlier)
-                given[identity] = (plane > 0.5).float().to(self.device), Correction(self.t, identity, kind, own)
+                given[identity] = self._refined(pending, identity, own), Correction(self.t, identity, kind, own)
         if not given:
             raise InputError("correct() needs clicks or a mask with at least one object")
+        if hooks.pseudo_result(self.policy) == "yields" and kind != "pseudo":
+            pending.corrections = {o: c for o, c in pending.corrections.items() if c.kind != "pseudo"}
         self._apply(pending, given)
         return pending.current
 
+    def _refined(self, pending: _Pending, identity: int, clicks: Sequence[Click], **prompt: bool) -> Tensor:
+        """Binary mask ``float32 [H, W]`` of the refiner for one object."""
+        assert self.refiner is not None
+        earlier = None
+        if identity in pending.original.objects:
+            earlier = pending.original.probabilities[1 + pending.original.objects.index(identity)]
+        return (self.refiner.refine(pending.frame, clicks, earlier, **prompt) > 0.5).float().to(self.device)
+
+    @torch.inference_mode()
     def pseudo_correct(self, objects: Iterable[int]) -> Prediction:
-        """Correct objects without a person: a pseudo-click where the mask is deep and certain (thesis, eq. 6.4)."""
+        """Correct objects without a person: a pseudo-click where the mask is deep and certain (thesis, eq. 6.4).
+
+        Clicks, prompt and what becomes of the masks are the policy's (:mod:`lazyvos.interact.hooks`). A mask that it does
+        not trust is left out, see :attr:`rejected`.
+
+        Raises :class:`InputError` where there is no refiner, or it cannot take the policy's prompt.
+        """
+        pending, policy = self._current(), self.policy
+        found = {o: clicks for o in objects if (clicks := hooks.pseudo_clicks(policy, pending.original, o))}
+        if not found:
+            return pending.current
+        if self.refiner is None:
+            raise InputError("pseudo-corrections need a refiner; build the tracker with one, or a policy without them")
+        prompt = hooks.pseudo_options(policy).arguments(self.refiner)
+        dropped = hooks.pseudo_result(policy) == "dropped"
+        given: dict[int, tuple[Tensor, Correction]] = {}
+        rejected = [o for o in pending.rejected if o not in found]
+        for identity, clicks in found.items():
+            correction = Correction(self.t, identity, "pseudo", clicks)
+            if dropped:
+                pending.corrections[identity] = correction
+                continue
+            plane = self._refined(pending, identity, clicks, **prompt)
+            if hooks.trusts(policy, pending.original, identity, (plane > 0.5).cpu().numpy()):
+                given[identity] = plane, correction
+            else:
+                rejected.append(identity)
+        pending.rejected = tuple(rejected)
+        if given:
+            self._apply(pending, given)
+        elif dropped:
+            pending.current = replace(pending.current, refined=tuple(o for o in pending.current.objects if o in pending.corrections))
+        return pending.current
+
+    @property
+    def rejected(self) -> tuple[int, ...]:
+        """Objects of the frame at hand whose pseudo-correction the policy did not trust; their masks are as predicted."""
+        return () if self._pending is None else self._pending.rejected
+
+    @property
+    def shown(self) -> Prediction:
+        """The result of the frame at hand: with its corrections, or as the policy's ``output`` says without them.
+
+        A frame on which objects were given for the first time is always shown with them.
+        """
         pending = self._current()
-        found = (pseudo_click(pending.original, identity) for identity in objects)
-        clicks = [click for click in found if click is not None]
-        return self.correct(clicks, kind="pseudo") if clicks else pending.current
+        plain = hooks.output(self.policy) == "original" and pending.current.objects == pending.original.objects
+        return pending.original if plain else pending.current
 
     @torch.inference_mode()
     def revert(self) -> Prediction:
         """Take back every correction of the current frame."""
         pending = self._current()
-        pending.stack, pending.corrections, pending.current = None, {}, pending.original
+        pending.stack, pending.corrections, pending.rejected, pending.current = None, {}, (), pending.original
         return pending.current
 
     def _current(self) -> _Pending:
@@ -237,24 +333,30 @@ class Tracker:
         new = tuple(o for o in objects if o not in self.objects)
         kinds = {c.kind for c in pending.corrections.values()}
         admitted = self.policy.admits(pending.original) if self.objects else True
-        if "pseudo" in kinds:
+        if "pseudo" in kinds or (pending.rejected and not hooks.store_rejected(self.policy)):
             admitted = self.policy.pseudo_idu
         person = bool(kinds & {"user", "mask"})
         if person:
             admitted = self.policy.user_idu or bool(new)
+        stored = objects if new else self._stored(pending)
         before, moved = self._extended(self._state, len(new), pending), self._extended(pending.moved, len(new), pending)
         if not objects:
             decision = Decision(self.t, False, "no object")
-        elif not admitted:
+        elif not (admitted and stored):
             self._clock -= 1
             decision, self._state = Decision(self.t, False, "uncertain"), moved
         else:
-            decision, self._state = self._store(pending, objects, before, moved, bool(new), person)
+            decision, self._state = self._store(pending, objects, stored, before, moved, bool(new), person)
         self.objects = objects
         if self.t > 0:
             self._scores = dict(pending.original.scores)
         self._pending = None
         return decision
+
+    def _stored(self, pending: _Pending) -> tuple[int, ...]:
+        """Objects whose masks may be stored: those that the policy admits, and those that were corrected."""
+        admitted = hooks.admitted(self.policy, pending.original)
+        return tuple(o for o in pending.current.objects if o in admitted or o in pending.corrections)
 
     def _extended(self, state: Tensor | None, new: int, pending: _Pending) -> Tensor | None:
         if not new:
@@ -263,7 +365,8 @@ class Tracker:
         return fresh if state is None or fresh is None else torch.cat([state, fresh])
 
     def _store(
-        self, pending: _Pending, objects: tuple[int, ...], before: Tensor | None, moved: Tensor | None, new: bool, person: bool
+        self, pending: _Pending, objects: tuple[int, ...], stored: tuple[int, ...], before: Tensor | None,
+        moved: Tensor | None, new: bool, person: bool,
     ) -> tuple[Decision, Tensor | None]:
         want = self.memory.wants(self._clock)
         if want is Want.NO and not new and not person:
@@ -274,11 +377,23 @@ class Tracker:
             prob = aggregate(self._geometry.masks(pending.stack), 0)[1]
         corrected = pending.stack is not None and getattr(self.backbone, "state_is_mask", False)
         deep = new or corrected or want is Want.REGULAR or (person and self.idu_deep_update)
-        with self._autocast():
-            entry, deepened = self.backbone.memorise(
-                self.t, pending.query, pending.image, prob[1:], objects, before, deep
-            )
+        if pending.encoded is not None and pending.stack is None and not deep:
+            entry, deepened = pending.encoded
+        else:
+            with self._autocast():
+                entry, deepened = self.backbone.memorise(
+                    self.t, pending.query, pending.image, prob[1:], objects, before, deep
+                )
         entry = replace(entry, masks=prob[1:])
+        if new and entry.quality is not None:
+            for identity, quality in zip(objects, entry.quality.tolist(), strict=True):
+                self._quality.setdefault(identity, quality)
+        if len(stored) < len(objects):
+            entry = only(entry, stored)
+            if deep and deepened is not None and moved is not None:
+                refused = [i for i, o in enumerate(objects) if o not in stored]
+                deepened = deepened.clone()
+                deepened[refused] = moved[refused].to(deepened.dtype)
         if new:
             decision = self.memory.pin(entry, self._clock)
         else:
@@ -311,14 +426,24 @@ class Tracker:
                 self.pseudo_correct(pseudo)
             if user is not None:
                 requests = self._requests(o for o, action in wishes.items() if action is Action.ASK)
+                for late, answer in hooks.arrivals(user, self.t):
+                    self._take(late.object, answer)
             for request in requests:
                 assert user is not None
-                clicks = user.answer(request, frame, pending.current)
-                if clicks:
-                    self.correct(clicks)
-        corrections, current = tuple(pending.corrections.values()), pending.current
+                self._take(request.object, user.answer(request, frame, pending.current))
+        corrections, shown = tuple(pending.corrections.values()), self.shown
+        extra = {"rejected": pending.rejected} if pending.rejected else {}
         decision = self.commit()
-        return Step(self.t, current, original, requests, corrections, decision, time.perf_counter() - began)
+        return Step(self.t, shown, original, requests, corrections, decision, time.perf_counter() - began, extra)
+
+    def _take(self, identity: int, answer: Answer) -> None:
+        """A user's answer about one object; nothing where that is not tracked (any more)."""
+        if answer is None or identity not in self.objects:
+            return
+        if isinstance(answer, np.ndarray):
+            self.correct(mask=np.where(answer, identity, 0).astype(np.uint8), objects=[identity])
+        elif known := [click for click in answer if click.object in self.objects]:
+            self.correct(known)
 
     def track(
         self,
@@ -358,6 +483,7 @@ class Tracker:
             self._state = self._state[keep]
         self.objects = tuple(self.objects[i] for i in keep)
         self._scores.pop(object_id, None)
+        self._quality.pop(object_id, None)
         self.memory.drop(object_id)
 
     # snapshots
@@ -371,7 +497,8 @@ class Tracker:
         return {
             "t": self.t - ahead, "clock": self._clock - ahead, "objects": list(self.objects), "scores": dict(self._scores),
             "frame": None if self._geometry is None else list(self._geometry.frame),
-            "size": self.size, "recurrent": self._state, "memory": self.memory.state(),
+            "size": self.size, "recurrent": self._state, "memory": self.memory.state(), "quality": dict(self._quality),
+            "policy": hooks.state(self.policy),
         }  # fmt: skip
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -379,12 +506,13 @@ class Tracker:
         if state["size"] != self.size:
             raise InputError(f"the snapshot ran at size {state['size']}, this tracker at {self.size}; build it with the same")
         self.t, self._clock, self.objects = state["t"], state["clock"], tuple(state["objects"])
-        self._scores, self._pending = dict(state["scores"]), None
+        self._scores, self._quality, self._pending = dict(state["scores"]), dict(state.get("quality", {})), None
         recurrent = state["recurrent"]
         self._state = None if recurrent is None else recurrent.to(self.device)
         frame = state["frame"]
         self._geometry = None if frame is None else Geometry.of((frame[0], frame[1]), self.size, self.backbone.stride)
         self.memory.load_state(state["memory"])
+        hooks.load_state(self.policy, state.get("policy", {}))
 
 
 def _label_map(prob: Tensor, objects: tuple[int, ...]) -> np.ndarray:
@@ -395,11 +523,11 @@ def _label_map(prob: Tensor, objects: tuple[int, ...]) -> np.ndarray:
     return table[channels].cpu().numpy()
 
 
-def _planes(mask: np.ndarray, size: tuple[int, int]) -> dict[int, Tensor]:
-    """One binary plane ``float32 [H, W]`` per object id of a label map; 255 is void."""
+def _planes(mask: np.ndarray, size: tuple[int, int], absent: Iterable[int] = ()) -> dict[int, Tensor]:
+    """One binary plane ``float32 [H, W]`` per object id of a label map, and of ``absent``; 255 is void."""
     if mask.shape != size:
         raise InputError(f"mask has shape {mask.shape}, the frame {size}; both must be [H, W]")
-    ids = [int(i) for i in np.unique(mask) if 0 < i < 255]
+    ids = sorted({int(i) for i in np.unique(mask) if 0 < i < 255} | set(absent))
     if not ids:
         raise InputError("mask holds no object; ids 1..254 mark objects, 0 is background")
     return {identity: torch.from_numpy((mask == identity).astype(np.float32)) for identity in ids}

@@ -13,6 +13,8 @@ import numpy as np
 if TYPE_CHECKING:  # scoring processes use these types and need no torch
     import torch
 
+    from lazyvos.uncertainty.ensemble import Decomposition
+
 
 class InputError(ValueError):
     """Something handed in by a user cannot work; the message names the thing, the value and the mend."""
@@ -80,6 +82,8 @@ class Prediction:
     scores: S_R per object (uncertainty over its dilated mask).
     deltas: ΔS_R per object; ``None`` where there is no earlier score.
     refined: the objects whose mask was corrected on this frame.
+    parts: how the uncertainty splits (:class:`lazyvos.uncertainty.Decomposition`), where the tracker has several members or passes or
+        an evidential network; of the uncorrected prediction.
     """
 
     t: int
@@ -90,6 +94,7 @@ class Prediction:
     scores: Mapping[int, float]
     deltas: Mapping[int, float | None]
     refined: tuple[int, ...] = ()
+    parts: Decomposition | None = None
 
     def __post_init__(self) -> None:
         wanted = (1 + len(self.objects), *self.labels.shape)

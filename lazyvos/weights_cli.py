@@ -54,7 +54,7 @@ def _list(quiet: bool) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for name in hub.shipped():
         path = hub.find_weights(name)
-        rows.append({"name": name, "network": name, "file": path.name, "size": in_words(path.stat().st_size),
+        rows.append({"name": name, "network": hub.network_named(name), "file": path.name, "size": in_words(path.stat().st_size),
                      "licence": "see MODEL_CARD.md", "here": True, "shipped": True, "path": str(path),
                      "sha256": sha256_of(path), "digest": "known", "url": None, "page": None, "note": "ships with lazyvos"})  # fmt: skip
     for r in releases().values():
@@ -118,7 +118,7 @@ def _verify(target: str | None, quiet: bool) -> dict[str, Any]:
 
 def _checked(name: str, path: Path, item: Release | None) -> dict[str, Any]:
     """Digest and layout of a file that should be ``item``, or the shipped network ``name``."""
-    network = name if item is None else item.network
+    network = hub.network_named(name) if item is None else item.network
     digest, wrong = "not registered (shipped)", None
     if item is not None:
         wrong = mismatch(path, item.bytes, item.sha256)

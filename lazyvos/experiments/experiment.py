@@ -14,6 +14,7 @@ from types import CodeType
 from typing import Any, Literal
 
 import lazyvos
+from lazyvos.build import USERS
 from lazyvos.types import InputError
 
 Options = Mapping[str, Any]
@@ -26,7 +27,7 @@ _ASIDE = (
     "curves.py", "start.py", "run.py", "session.py", "journal.py", "snapshot.py", "evaluate.py", "outputs.py",
     "experiments/engine.py", "experiments/executors.py", "experiments/store.py", "experiments/frame.py",
     "experiments/significance.py", "experiments/tables.py", "experiments/figures.py", "experiments/layout.py", "experiments/recipe.py",
-    "experiments/readmem*.py", "experiments/study_memory.py", "gram_*.py", "plot_gram.py", "plain_readmem.py",
+    "experiments/readmem*.py", "experiments/lazy*.py", "experiments/study_memory.py", "gram_*.py", "plot_gram.py", "plain_readmem.py",
 )  # fmt: skip
 """Files that cannot change the result of a sequence; every other file of the package counts as its code."""
 
@@ -44,13 +45,17 @@ class Experiment:
     dataset, dataset_options: a name or folder for :func:`lazyvos.datasets.open_dataset` (options ``root``, ``split``),
         ``"generated:SUITE"`` (options of :class:`lazyvos.datasets.GeneratedBenchmark`), or a function that returns a data set.
     sequences: only these sequences; ``None`` all.
-    backbone, weights: as in :func:`lazyvos.hub.load`.
+    backbone, weights: as in :func:`lazyvos.hub.load`. Several joined by ``+`` are an ensemble (:class:`lazyvos.ensemble.EnsembleTracker`), whose
+        members have a memory each.
     memory, policy, refiner, uncertainty: the parts and their options. ``refiner`` is not built where nothing clicks.
+    watch: further estimators by a name of one's own, as options of :func:`lazyvos.build.make_uncertainty` with its ``"name"``. What
+        they say of the same predictions is recorded beside the tracker's own score and changes nothing else.
     size: short side of the network input; 0 is the backbone's own default, ``None`` the frame's size.
     precision, device: as in :func:`lazyvos.build.make_tracker`. Of the device, its kind (cpu, cuda) counts.
     start: from the true ``"mask"`` or from one ``"click"`` per object at its centre.
     later: objects that appear later ``"enter"`` with their first annotation, or are left out (``"ignore"``).
-    user: ``"none"`` or ``"simulated"`` (:class:`lazyvos.interact.SimulatedUser` with ``user_options``).
+    user: ``"none"``, ``"simulated"`` (:class:`lazyvos.interact.SimulatedUser` with ``user_options``), or a name of
+        :func:`lazyvos.build.make_user` with its options.
     seed: of torch's generators at the start of each sequence.
     alone: never side by side with others, so that its speed and CUDA memory are its own; a result that was made in company
         does not count as finished.
@@ -74,19 +79,20 @@ class Experiment:
     refiner_options: Options = field(default_factory=dict)
     uncertainty: Part = "entropy"
     uncertainty_options: Options = field(default_factory=dict)
+    watch: Mapping[str, Options] = field(default_factory=dict)
     size: int | None = 0
     precision: str = "auto"
     device: str | None = None
     start: Literal["mask", "click"] = "mask"
     later: Literal["enter", "ignore"] = "enter"
-    user: Literal["none", "simulated"] = "none"
+    user: str = "none"
     user_options: Options = field(default_factory=dict)
     seed: int = 0
     alone: bool = False
     scale: Literal["smoke", "paper"] = "smoke"
 
     def __post_init__(self) -> None:
-        choices = {"start": ("mask", "click"), "later": ("enter", "ignore"), "user": ("none", "simulated"), "scale": ("smoke", "paper")}
+        choices = {"start": ("mask", "click"), "later": ("enter", "ignore"), "user": ("none", "simulated", *USERS), "scale": ("smoke", "paper")}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise InputError(f"{name} {getattr(self, name)!r} of experiment {self.name!r} is unknown; choose {' or '.join(allowed)}")
@@ -99,8 +105,12 @@ class Experiment:
 
     @property
     def clicks(self) -> bool:
-        """Whether anything clicks: the start, a user, or a policy other than ``"never"``."""
-        return self.start == "click" or self.user != "none" or self.policy != "never"
+        """Whether anything may click: the start, a policy that corrects itself, or a user who is asked and answers with clicks."""
+        if self.start == "click" or self.policy not in ("never", "lazy"):
+            return True
+        shows = "mask" in (self.user, self.user_options.get("name")) or self.user_options.get("correct_with") == "ground_truth"
+        asked = self.user not in ("none", "nobody") and not shows and bool(self.policy_options.get("ask", True))
+        return self.policy == "lazy" and (bool(self.policy_options.get("pseudo", True)) or asked)
 
     def config(self) -> dict[str, Any]:
         """Everything that decides the result but weights, code and machine, as plain values for JSON.

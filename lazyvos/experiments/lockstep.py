@@ -3,99 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lazyvos.build import SIZES, make_memory, make_policy, make_refiner, make_tracker
+from lazyvos.build import make_user
 from lazyvos.evaluate import first_clicks
 from lazyvos.experiments.data import entries
 from lazyvos.experiments.experiment import Experiment
 from lazyvos.experiments.measures import Absences, Volume
+from lazyvos.experiments.parts import build_tracker, forget_networks, network, watched
 from lazyvos.experiments.reuse import SharedEncoder
-from lazyvos.hub import load
-from lazyvos.interact import Always, RandomBudget, SimulatedUser
-from lazyvos.interact.policies import Lazy
 from lazyvos.metrics import ObjectScore, Score, robustness_of
 from lazyvos.metrics.lvos import lvos_series, stability
 from lazyvos.scoring import Scoreboard
 from lazyvos.tracker import Tracker
-from lazyvos.types import Correction, Decision, InputError, Request
+from lazyvos.types import Correction, Decision, InputError, Prediction, Request
+from lazyvos.uncertainty.serve import call
 
-
-def network(experiment: Experiment, device: str) -> Any:
-    """The backbone of an experiment; the last two are kept, so that sequences of one experiment load it once."""
-    file = Path(experiment.weights) if experiment.weights is not None else None
-    facts = file.stat() if file is not None and file.is_file() else None
-    return _network(experiment.backbone, experiment.weights, device, facts and (facts.st_size, facts.st_mtime_ns))
-
-
-@lru_cache(maxsize=2)
-def _network(name: str, weights: str | None, device: str, _facts: tuple[int, int] | None) -> Any:
-    return load(name, weights, device=device)
-
-
-def forget_networks() -> None:
-    """Free the networks that :func:`network` keeps."""
-    _network.cache_clear()
-
-
-def build_tracker(experiment: Experiment, device: str, net: Any = None) -> Tracker:
-    """A fresh tracker as the experiment says; ``net`` is its backbone where it is loaded already.
-
-    Raises :class:`InputError` for parts or options that cannot work.
-    """
-    e = experiment
-    try:
-        memory = make_memory(e.memory, **e.memory_options) if isinstance(e.memory, str) else e.memory(**e.memory_options)
-        policy = _policy(e.policy, dict(e.policy_options))
-        refiner: Any = None
-        if e.refiner is not None and e.clicks:
-            refiner = e.refiner
-            if isinstance(refiner, str):
-                options = {"weights": e.refiner_weights, "device": device, "precision": e.precision, **e.refiner_options}
-                refiner = make_refiner(refiner, **options)
-            else:
-                refiner = refiner(**e.refiner_options)
-        tracker = make_tracker(
-            network(e, device) if net is None else net, memory=memory, policy=policy, refiner=refiner,
-            size=SIZES.get(e.backbone, 480) if e.size == 0 else e.size, device=device, precision=e.precision,
-        )  # fmt: skip
-        if e.uncertainty != "entropy" or e.uncertainty_options:
-            tracker.uncertainty = _uncertainty(e)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"experiment {e.name!r} cannot be built: {error}") from error
-    return tracker
-
-
-def _policy(which: Any, options: dict[str, Any]) -> Any:
-    if not isinstance(which, str):
-        return which(**options)
-    if which == "always":
-        return Always(**options)
-    if which == "random":
-        rest = options.pop("rest", {})
-        return RandomBudget(rest=Lazy(**{"ask": False, **rest}) if isinstance(rest, dict) else rest, **options)
-    return make_policy(which, **options)
-
-
-def _uncertainty(experiment: Experiment) -> Any:
-    from lazyvos.uncertainty.entropy import Entropy
-
-    if experiment.uncertainty == "entropy":
-        return Entropy(**experiment.uncertainty_options)
-    if isinstance(experiment.uncertainty, str):
-        raise InputError(f"uncertainty {experiment.uncertainty!r} is unknown; choose entropy, or give a class")
-    return experiment.uncertainty(**experiment.uncertainty_options)
+__all__ = ["build_tracker", "evaluate_group", "forget_networks", "network", "predicted"]
 
 
 def evaluate_group(
@@ -113,7 +44,8 @@ def evaluate_group(
     ``peak_mib`` (CUDA memory, where the experiment ran alone), ``encoder`` (passes made and saved), ``memory`` (see
     :meth:`lazyvos.experiments.measures.Volume.record`), ``unseen`` (of the category, LVOS), and ``objects`` with J, F, their recall
     and decay, V, R@τ, the measures of VOTS (where every frame has truth), and series over the scored frames: their numbers ``t``,
-    ``j``, ``f``, ``present``; ``predicted`` is over all frames with truth.
+    ``j``, ``f``, ``present``, ``area`` (pixels) and ``score`` of the uncorrected prediction (``None`` where it does not know the object yet)
+    and one by the name of each watched estimator; ``predicted`` is over all frames with truth.
     """
     cuda = [torch.device(device)] if device.startswith("cuda") else []
     alone = bool(cuda) and len(experiments) == 1
@@ -142,6 +74,21 @@ def evaluate_group(
     return [{**run.record(), "peak_mib": peak, "together": len(runs)} for run in runs]
 
 
+def predicted(experiment: Experiment, sequence: Any, device: str, t: int) -> Prediction:
+    """The uncorrected prediction of frame ``t``, as the experiment comes to it. Raises :class:`InputError` for a frame that is not tracked."""
+    if not sequence.start <= t < len(sequence):
+        raise InputError(f"frame {t} of {sequence.name!r} is not tracked; frames are {sequence.start}..{len(sequence) - 1}")
+    cuda = [torch.device(device)] if device.startswith("cuda") else []
+    with torch.random.fork_rng(devices=cuda):
+        shared = SharedEncoder(network(experiment, device), False)
+        run = _Run(experiment, sequence, build_tracker(experiment, device, shared.view()), cuda)
+        for at, frame in enumerate(islice(iter(sequence.frames), sequence.start, t + 1), sequence.start):
+            run.frame(at, frame, sequence.mask(at))
+    getattr(sequence.frames, "close", lambda: None)()
+    assert run.original is not None
+    return run.original
+
+
 def _warm_up(tracker: Tracker, sequence: Any) -> None:
     """A tracker for nothing over the first frames, so that what torch does once is not timed."""
     mask = sequence.mask(sequence.start)
@@ -164,7 +111,13 @@ class _Run:
         self.times: dict[int, list[int]] = {o: [] for o in self.entries}
         self.absences = Absences(self.entries, sequence.start)
         self.volume = Volume(tracker.memory)
-        self.user = SimulatedUser(lambda t: sequence.mask(t + sequence.start), **experiment.user_options)
+        name = "centre" if experiment.user == "simulated" else experiment.user
+        self.user: Any = None
+        if name != "none":
+            self.user = make_user(**{"name": name, **experiment.user_options}, truth=lambda t: sequence.mask(t + sequence.start))
+        self.watch = watched(experiment)
+        self.doubts: dict[int, dict[str, list[float | None]]] = {o: {name: [] for name in ("area", "score", *self.watch)} for o in self.entries}
+        self.original: Prediction | None = None
         self.seconds, self.frames, self.passes, self.saved = 0.0, 0, 0, 0
         self.asked: dict[int, list[int]] = {o: [] for o in self.entries}
         self.clicked: dict[int, list[int]] = {o: [] for o in self.entries}
@@ -177,33 +130,44 @@ class _Run:
         coming = [o for o, at in self.entries.items() if at == t and truth is not None and (truth == o).any()]
         with self._own_random():
             began = time.perf_counter()
-            labels, decision = self._enter(frame, truth, coming) if coming and truth is not None else self._step(t, frame)
+            labels, decision, original = self._enter(frame, truth, coming) if coming and truth is not None else self._step(t, frame)
             self.seconds += time.perf_counter() - began
-        self.frames += 1
+        self.frames, self.original = self.frames + 1, original
         self.volume.update(t, decision)
         if truth is None:
             return
+        doubts = self._doubts(original)
         overlaps: dict[int, float] = {}
         for o, board in self.boards.items():
             first, end = self.spans[o]
             if max(first, self.entries[o]) <= t < end:
                 overlaps |= (found := board.update(labels, truth))
-                self.times[o] += [t] if found else []
+                if found:
+                    self.times[o].append(t)
+                    for name, scores in doubts.items():
+                        self.doubts[o][name].append(_finite(scores.get(o)))
         self.absences.update(labels, truth if masks is None else masks, overlaps)
 
-    def _enter(self, frame: np.ndarray, truth: np.ndarray, coming: list[int]) -> tuple[np.ndarray, Decision]:
+    def _doubts(self, original: Prediction) -> dict[str, Mapping[int, float]]:
+        """Of the uncorrected prediction: pixels of each object, the tracker's own scores, and those of the watched estimators."""
+        area = {o: float(np.count_nonzero(original.labels == o)) for o in original.objects}
+        given = {"parts": original.parts}
+        watched = {name: call(one, original.probabilities, original.labels, original.objects, given).scores for name, one in self.watch.items()}
+        return {"area": area, "score": original.scores, **watched}
+
+    def _enter(self, frame: np.ndarray, truth: np.ndarray, coming: list[int]) -> tuple[np.ndarray, Decision, Prediction]:
         """Objects get their first mask or click; nobody is asked on this frame."""
-        self.tracker.predict(frame)
+        original = self.tracker.predict(frame)
         if self.experiment.start == "mask":
             current = self.tracker.correct(mask=np.where(np.isin(truth, coming), truth, 0).astype(np.uint8))
         else:
             current = self.tracker.correct(first_clicks(truth, coming))
-        return current.labels, self.tracker.commit()
+        return current.labels, self.tracker.commit(), original
 
-    def _step(self, t: int, frame: np.ndarray) -> tuple[np.ndarray, Decision]:
-        step = self.tracker.step(frame, self.user if self.experiment.user == "simulated" else None)
+    def _step(self, t: int, frame: np.ndarray) -> tuple[np.ndarray, Decision, Prediction]:
+        step = self.tracker.step(frame, self.user)
         self._count(t, step.requests, step.corrections)
-        return step.prediction.labels, step.decision
+        return step.prediction.labels, step.decision, step.original
 
     def _count(self, t: int, requests: Sequence[Request], corrections: Sequence[Correction]) -> None:
         for request in requests:
@@ -244,5 +208,9 @@ class _Run:
             "V": None if np.isnan(v) else v, "vots": self.absences.measures(o.id, len(self.sequence)),
             "asked": self.asked[o.id], "clicked": self.clicked[o.id], "pseudo": self.pseudo[o.id],
             "series": {"t": self.times[o.id], "j": o.j.tolist(), "f": o.f.tolist(), "present": o.present.astype(int).tolist(),
-                       "predicted": self.absences.predicted(o.id)},
+                       "predicted": self.absences.predicted(o.id), **self.doubts[o.id]},
         }  # fmt: skip
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(value)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from lazyvos.datasets import open_dataset
 from lazyvos.datasets.catalog import facts_of, find
-from lazyvos.experiments import readmem
+from lazyvos.experiments import lazy, readmem
 from lazyvos.experiments.engine import Report, run
 from lazyvos.experiments.experiment import Experiment
 from lazyvos.experiments.frame import tidy
@@ -31,8 +31,8 @@ TABLES: dict[str, str] = {
     "5.8": "READMem-MiVOS: overhead on LV1", "6.1": "Lazy-XMem: LVOS val from an imperfect start",
     "6.2": "Lazy-XMem: LVOS val from a perfect start", "6.3": "Lazy-XMem: design, imperfect start", "6.4": "Lazy-XMem: trigger",
 }  # fmt: skip
-RECIPES: dict[str, Recipe] = {recipe.number: recipe for recipe in readmem.RECIPES}
-FIGURES: dict[str, Figure] = {figure.number: figure for figure in readmem.FIGURES}
+RECIPES: dict[str, Recipe] = {recipe.number: recipe for recipe in (*readmem.RECIPES, *lazy.RECIPES)}
+FIGURES: dict[str, Figure] = {figure.number: figure for figure in (*readmem.FIGURES, *lazy.FIGURES)}
 
 
 @dataclass(frozen=True)
@@ -128,10 +128,11 @@ def make_figure(
 
 
 def _check_weights(setting: Setting, experiments: Sequence[Experiment]) -> None:
-    used = {e.weights for e in experiments}
+    used = {file for e in experiments for weights in (e.weights, e.refiner_weights) for file in (weights or "").split("+")}
     for name, file in setting.weights.items():
         if file not in used:
-            known = ", ".join(sorted({n for e in experiments for n in (e.weights, e.backbone) if n is not None}))
+            named = [n for e in experiments for n in (e.weights, e.backbone, e.refiner_weights) if n is not None]
+            known = ", ".join(sorted({part for n in named for part in n.split("+")}))
             raise InputError(f"no experiment here takes weights called {name!r}; they take {known}")
 
 
@@ -150,7 +151,7 @@ def _notes(
     note: str, setting: Setting, absent: Sequence[tuple[str, str]], experiments: Sequence[Experiment], results: pd.DataFrame, report: Report
 ) -> tuple[str, ...]:
     first = [note] if setting.scale == "smoke" else [f"{name} was not run: {why}." for name, why in absent]
-    random = sorted({e.backbone for e in experiments if e.weights is None and e.backbone not in shipped()})
+    random = sorted({name for e in experiments if e.weights is None for name in e.backbone.split("+") if name not in shipped()})
     first += [f"{name} ran with random weights: its numbers are noise." for name in random]
     return (*first, *partial_notes(experiments, results), f"Reuse: {report}.")
 

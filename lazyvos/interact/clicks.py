@@ -49,6 +49,23 @@ def nearest_to_centroid(mask: np.ndarray) -> Point | None:
     return int(columns[nearest]), int(rows[nearest])
 
 
+def dispersed_point(mask: np.ndarray, rng: np.random.Generator, low: float = 0.25, high: float = 0.75) -> Point | None:
+    """A random object pixel away from the centre and from the border; ``None`` for an empty mask.
+
+    Uniform over the pixels whose depth (:func:`distance_field`) is between ``low`` and ``high`` times the largest. A mask without
+    such pixels, one of one or two pixels across, is drawn from as a whole.
+    """
+    field = distance_field(mask)
+    deepest = field.max(initial=0.0)
+    if deepest == 0:
+        return None
+    rows, columns = np.nonzero((field >= low * deepest) & (field <= high * deepest))
+    if not rows.size:
+        rows, columns = np.nonzero(field)
+    chosen = int(rng.integers(rows.size))
+    return int(columns[chosen]), int(rows[chosen])
+
+
 def other_centres(labels: np.ndarray, identity: int) -> list[Point]:
     """Centres of all objects of ``labels uint8 [H, W]`` but ``identity``, by rising id; 255 is no object."""
     others = [v for v in object_ids(labels) if v != identity]

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from lazyvos.interact.prompt import PseudoOptions
 from lazyvos.types import Action, Prediction
 
 
@@ -17,6 +18,7 @@ class Lazy:
     With the default trigger an object is asked for where its change ``ΔS_R > tau_user`` and
     pseudo-corrected where ``tau_pseudo < ΔS_R < tau_user``. All comparisons are strict, so a change of
     exactly ``tau_user`` does neither. Nothing is done on frame 0 or where there is no earlier score.
+    Where thesis and released code differ, the default is the thesis with the code's constants.
 
     Attributes
     ----------
@@ -30,6 +32,18 @@ class Lazy:
     udu: whether to refuse uncertain frames (uncertainty-driven update).
     pseudo_idu, user_idu: whether a frame is stored after a pseudo-correction, or a user's correction
         (interaction-driven update).
+    level_user, level_pseudo: thresholds on the score itself, beside the trigger; infinity for none. (The
+        released code has both, off.)
+    comparison: ``"strict"`` (released code) or ``"inclusive"`` (thesis: at ``tau_user`` is asked for, at
+        ``tau_pseudo`` pseudo-corrected).
+    udu_scope: ``"frame"`` refuses the whole frame where any object is above ``tau_memory`` (released code);
+        ``"object"`` stores it for the objects that are not (thesis; not with the long-term memory).
+    pseudo_options: where a pseudo-correction clicks and what it gives to the refiner.
+    pseudo_result: ``"kept"``: the pseudo-corrected mask is the object's mask on this frame (thesis);
+        ``"yields"``: it is lost where a person corrects anything on the same frame; ``"dropped"``: it is
+        never used, the frame is only kept out of the memory as ``pseudo_idu`` says (released code).
+    output: which mask is the result of a corrected frame, ``"refined"`` (thesis) or ``"original"``: the
+        correction goes to the memory alone (released code).
     """
 
     tau_user: float = 0.5
@@ -41,34 +55,80 @@ class Lazy:
     udu: bool = True
     pseudo_idu: bool = False
     user_idu: bool = True
+    level_user: float = np.inf
+    level_pseudo: float = np.inf
+    comparison: Literal["strict", "inclusive"] = "strict"
+    udu_scope: Literal["frame", "object"] = "frame"
+    pseudo_options: PseudoOptions = field(default_factory=PseudoOptions)
+    pseudo_result: Literal["kept", "yields", "dropped"] = "kept"
+    output: Literal["refined", "original"] = "refined"
 
     def __post_init__(self) -> None:
-        if self.trigger not in ("delta", "level"):
-            raise ValueError(f"trigger is {self.trigger!r}; choose 'delta' or 'level'.")
-        for name in ("tau_user", "tau_pseudo", "tau_memory"):
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}.")
+        for name in ("tau_user", "tau_pseudo", "tau_memory", "level_user", "level_pseudo"):
             if np.isnan(getattr(self, name)):
                 raise ValueError(f"{name} is NaN; give a number, or infinity for never.")
 
     def decide(self, prediction: Prediction) -> dict[int, Action]:
         """The wish for every object of an uncorrected prediction."""
-        values = prediction.deltas if self.trigger == "delta" else prediction.scores
-        return {o: self._action(values.get(o) if prediction.t > 0 else None) for o in prediction.objects}
+        if prediction.t == 0:
+            return dict.fromkeys(prediction.objects, Action.ACCEPT)
+        values = self.worth(prediction)
+        return {o: self._action(values.get(o), prediction.scores.get(o)) for o in prediction.objects}
 
-    def _action(self, value: float | None) -> Action:
-        if value is None:
-            return Action.ACCEPT
-        if value > self.tau_user:
+    def worth(self, prediction: Prediction) -> dict[int, float | None]:
+        """What the trigger looks at, per object; ``None`` where it is not known."""
+        return dict(prediction.deltas if self.trigger == "delta" else prediction.scores)
+
+    def _action(self, value: float | None, score: float | None) -> Action:
+        if self._above(value, self.tau_user) or self._above(score, self.level_user):
             wish, allowed = Action.ASK, self.ask
-        elif value > self.tau_pseudo and (value < self.tau_user or self.trigger == "level"):
+        elif self._pseudo(value) or self._above(score, self.level_pseudo):
             wish, allowed = Action.PSEUDO, self.pseudo
         else:
             return Action.ACCEPT
         return wish if allowed else Action.ACCEPT
 
+    def _above(self, value: float | None, threshold: float) -> bool:
+        if value is None:
+            return False
+        return value >= threshold if self.comparison == "inclusive" else value > threshold
+
+    def _pseudo(self, value: float | None) -> bool:
+        if value is None or not self._above(value, self.tau_pseudo):
+            return False
+        return value < self.tau_user or self.trigger == "level"
+
     def admits(self, prediction: Prediction) -> bool:
-        """``False`` where any object's score is above ``tau_memory`` and ``udu`` is on."""
-        uncertain = (prediction.scores.get(o, 0.0) > self.tau_memory for o in prediction.objects)
-        return not (self.udu and any(uncertain))
+        """``False`` where nothing of the frame may be stored: see ``udu_scope``."""
+        uncertain = [prediction.scores.get(o, 0.0) > self.tau_memory for o in prediction.objects]
+        refuse = any(uncertain) if self.udu_scope == "frame" else bool(uncertain) and all(uncertain)
+        return not (self.udu and refuse)
+
+    def admitted(self, prediction: Prediction) -> tuple[int, ...]:
+        """Of a frame that is stored, the objects it is stored for: all, or with ``udu_scope="object"`` the certain ones."""
+        if not self.udu or self.udu_scope == "frame":
+            return prediction.objects
+        return tuple(o for o in prediction.objects if not prediction.scores.get(o, 0.0) > self.tau_memory)
+
+
+_CHOICES = {
+    "trigger": ("delta", "level"), "comparison": ("strict", "inclusive"), "udu_scope": ("frame", "object"),
+    "pseudo_result": ("kept", "yields", "dropped"), "output": ("refined", "original"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LazyQdmn(Lazy):
+    """:class:`Lazy` on the quality that QDMN predicts: ``u = 1 - q`` stands in the place of the score.
+
+    The policy only reads scores; they come from the tracker's uncertainty, which must be the one named by
+    ``estimator``. No thresholds are published for it; the defaults are those of the entropy and mean little here.
+    """
+
+    estimator: str = "quality"
 
 
 @dataclass(frozen=True)
@@ -135,6 +195,21 @@ class RandomBudget:
         """As ``rest``."""
         return self.rest.user_idu
 
+    @property
+    def pseudo_options(self) -> PseudoOptions:
+        """As ``rest``."""
+        return self.rest.pseudo_options
+
+    @property
+    def pseudo_result(self) -> Literal["kept", "yields", "dropped"]:
+        """As ``rest``."""
+        return self.rest.pseudo_result
+
+    @property
+    def output(self) -> Literal["refined", "original"]:
+        """As ``rest``."""
+        return self.rest.output
+
     def decide(self, prediction: Prediction) -> dict[int, Action]:
         """``ASK`` where the draw says so, else what ``rest`` wishes; ``ACCEPT`` on frame 0."""
         wishes = self.rest.decide(prediction)
@@ -147,3 +222,12 @@ class RandomBudget:
     def admits(self, prediction: Prediction) -> bool:
         """As ``rest``."""
         return self.rest.admits(prediction)
+
+    @property
+    def udu_scope(self) -> Literal["frame", "object"]:
+        """As ``rest``."""
+        return self.rest.udu_scope
+
+    def admitted(self, prediction: Prediction) -> tuple[int, ...]:
+        """As ``rest``."""
+        return self.rest.admitted(prediction)

@@ -13,7 +13,11 @@ from lazyvos.types import Click
 
 @runtime_checkable
 class Refiner(Protocol):
-    """A click becomes a mask."""
+    """A click becomes a mask.
+
+    A refiner that can be prompted otherwise names the keyword arguments of its ``refine`` in ``prompts`` (SAM-HQ: ``box``,
+    ``prompt_with_mask``).
+    """
 
     def refine(self, frame: np.ndarray, clicks: Sequence[Click], mask: Tensor | None = None) -> Tensor:
         """Probability of the clicked object.

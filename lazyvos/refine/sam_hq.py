@@ -104,23 +104,31 @@ class SamHqRefiner:
         self._sam = SamHqNet(self.net, types[precision])
         self._views: OrderedDict[bytes, _View] = OrderedDict()
 
+    prompts = ("box", "prompt_with_mask")
+    """What :meth:`refine` takes beside clicks; a policy's pseudo-corrections may ask for it."""
+
     @torch.inference_mode()
-    def refine(self, frame: np.ndarray, clicks: Sequence[Click], mask: Tensor | None = None) -> Tensor:
-        """See :class:`lazyvos.refine.base.Refiner`.
+    def refine(
+        self, frame: np.ndarray, clicks: Sequence[Click], mask: Tensor | None = None, *,
+        box: bool | None = None, prompt_with_mask: bool | None = None,
+    ) -> Tensor:  # fmt: skip
+        """See :class:`lazyvos.refine.base.Refiner`. ``box`` and ``prompt_with_mask``: as the options of the class, for this call.
 
         Raises :class:`InputError` without clicks, for a click outside the frame, a wrong frame, or a mask of another size.
         """
         size = _checked(frame, clicks, mask)
         view = self._view(frame)
         earlier = None if mask is None else (mask > 0.5).cpu().numpy()
-        box = logits = None
+        with_box = self.box if box is None else box
+        rebuild = self.prompt_with_mask if prompt_with_mask is None else prompt_with_mask
+        corners = logits = None
         if earlier is not None and mask is not None and earlier.any():
-            box = _box(earlier, clicks) if self.box else None
-            if self.prompt_with_mask:
+            corners = _box(earlier, clicks) if with_box else None
+            if rebuild:
                 logits = self._rebuilt(view, earlier)
             elif self.with_mask:
                 logits = self._logits(mask)
-        answer = self._ask(view, clicks, box, logits)
+        answer = self._ask(view, clicks, corners, logits)
         self.quality = answer.iou
         return torch.sigmoid(self._on_frame(answer.logits, size)).cpu()
 

@@ -114,7 +114,7 @@ def test_nothing_stands_for_random_networks_at_smoke_scale() -> None:
         assert all(cell.ran.startswith(("tiny, ", "tiny-stm, ")) for cell in cells_of(number, "smoke"))
 
 
-@pytest.mark.parametrize("number", FIGURES)
+@pytest.mark.parametrize("number", [number for number in FIGURES if number.startswith("5.")])
 def test_points_of_figures(number: str) -> None:
     points = FIGURES[number].points(Setting("paper"), FOUND)
     lines = {(p.labels["data"], p.labels["method"]) for p in points}

@@ -23,6 +23,8 @@ from lazyvos.types import InputError
 TABLE_5_3 = RECIPES["5.3"]
 pytestmark = pytest.mark.filterwarnings("ignore:.tiny-stm. ships without weights")
 ROOT = Path(__file__).parents[2] / "data" / "paper"
+STRANGERS = ("DEVA", "Cutie-base", "Cutie-small", "DDMemory")
+"""Trackers of the tables that lazyvos does not have."""
 
 
 def arguments(*words: str) -> argparse.Namespace:
@@ -165,7 +167,8 @@ def test_recipes_name_their_scale_and_known_columns(number: str, scale) -> None:
     assert {cell.row for cell in cells} <= set(table["row"])
     assert all(bool(cell.ran) == (scale == "smoke") for cell in cells)
     if scale == "paper":
-        assert {(c.row, c.column) for c in cells} == set(zip(table["row"], table["column"]))
+        ours = table[~table.get("method", table["configuration"]).isin(STRANGERS)]
+        assert {(c.row, c.column) for c in cells} == set(zip(ours["row"], ours["column"]))
 
 
 def test_components_are_those_of_the_thesis() -> None:

@@ -251,7 +251,7 @@ def test_geometry_round_trip():
 
 
 def test_step_corrects_itself_and_asks_where_the_policy_says_so(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("lazyvos.tracker.pseudo_click", lambda prediction, identity: Click(20, 20, identity))
+    monkeypatch.setattr("lazyvos.interact.hooks.pseudo_prompt", lambda prediction, identity, options: (Click(20, 20, identity),))
 
     class Scripted(Lazy):
         def decide(self, prediction):
