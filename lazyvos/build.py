@@ -241,7 +241,7 @@ def make_tracker(
     memory: a name of :data:`MEMORIES` or an object of the memory protocol; for an ensemble a name or one object for each network.
     policy: a name of :data:`POLICIES` or an object of the policy protocol.
     refiner: a name of :data:`REFINERS`, ``None``, or an object of the refiner protocol; ``refiner_weights`` as ``weights``.
-    uncertainty: a name of :data:`ESTIMATORS` or an estimator; default ``"entropy"``.
+    uncertainty: a name of :data:`ESTIMATORS` or an estimator; default the one that the policy is made for (``policy.estimator``), else ``"entropy"``.
     memory_options, policy_options, uncertainty_options: arguments of the class behind a name.
     size: short side of the network input; 0 is the backbone's own default, ``None`` the frame's size.
     device: the default is CUDA where there is one.
@@ -254,6 +254,8 @@ def make_tracker(
     count = len(_names(backbone)) if isinstance(backbone, str) else len(getattr(backbone, "networks", (backbone,)))
     if isinstance(policy, str):
         policy = make_policy(policy, **(policy_options or {}))
+    if uncertainty is None:
+        uncertainty = getattr(policy, "estimator", None)
     if isinstance(memory, str):
         memories: list[Any] = [make_memory(memory, **(memory_options or {})) for _ in range(count)]
     else:

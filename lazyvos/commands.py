@@ -18,12 +18,14 @@ def say(text: object) -> None:
     print(text, file=sys.stderr)
 
 
-def _tracker(args: argparse.Namespace, policy: str) -> Tracker:
+def _tracker(args: argparse.Namespace, policy: str, fps: float | None = None) -> Tracker:
+    """The tracker of the arguments; ``fps`` of the clip tells a budget how long a minute is."""
     from lazyvos.build import make_tracker
 
     return make_tracker(args.backbone, weights=args.weights, memory=args.memory, policy=policy, refiner=args.refiner,
                         refiner_weights=args.refiner_weights, size=args.size, device=args.device, precision=args.precision,
-                        compile=args.compile, uncertainty=args.uncertainty)  # fmt: skip
+                        compile=args.compile, uncertainty=args.uncertainty,
+                        policy_options={"fps": fps} if policy == "budget" and fps else None)  # fmt: skip
 
 
 def demo(args: argparse.Namespace) -> dict[str, Any]:
@@ -66,7 +68,7 @@ def track(args: argparse.Namespace) -> dict[str, Any]:
         mask = None if args.mask is None else read_mask(args.mask, source.size)
         truth = None if args.truth is None else TruthFolder(args.truth, whole)
         check_start(source, clicks, mask, truth)
-        tracker = _tracker(args, args.policy)
+        tracker = _tracker(args, args.policy, source.fps)
         make_folder(Path(args.out))
         user: User | None = asked
         if args.user == "simulated" and truth is not None:

@@ -736,3 +736,10 @@ def test_a_correction_of_one_object_changes_the_others_stored_mask_only_by_aggre
     lost = (step.original.labels == two) & (labels != two)
     assert (labels[lost] == one).all()
     assert not ((labels == two) & (step.original.labels != two)).any()
+
+
+def test_the_estimator_of_a_policy_is_used_unless_another_is_named() -> None:
+    with pytest.raises(InputError, match="quality"):
+        make_tracker("tiny", policy="lazy-qdmn", refiner=None)
+    tracker = make_tracker("tiny", policy="lazy-qdmn", uncertainty="entropy", refiner=None)
+    assert type(tracker.uncertainty).__name__ == "Entropy"
