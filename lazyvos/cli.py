@@ -21,6 +21,8 @@ FAMILIES = {
     "score": ("lazyvos.score_cli", "score masks that any tracker wrote against the truth"),
     "table": ("lazyvos.table_cli", "the published tables, and ours beside them"),
     "study": ("lazyvos.experiments.study_memory", "compare the memory strategies on long clips"),
+    "policies": ("lazyvos.experiments.study_policies", "compare the policies, and chance at as many clicks, where a tracker fails"),
+    "rounds": ("lazyvos.rounds_cli", "the interactive benchmark: a clip in rounds, clicked by a robot"),
 }
 """Commands whose arguments live beside their code: module and what ``--help`` says."""
 

@@ -82,13 +82,13 @@ def _identity(experiment: Experiment, config: dict[str, Any]) -> Identity:
     tracker = lockstep.build_tracker(experiment, device, net)
     facts = {
         "config": config, "size": tracker.size, "precision": tracker.precision, "device": tracker.device.type,
-        "weights": {"backbone": _digest(net), "refiner": _digest(tracker.refiner)}, "code": code_version(),
+        "weights": {"backbone": weights_digest(net), "refiner": weights_digest(tracker.refiner)}, "code": code_version(),
     }  # fmt: skip
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
     return Identity(key, shareable(net), facts)
 
 
-def _digest(part: Any) -> str | None:
+def weights_digest(part: Any) -> str | None:
     """SHA-256 over the names and values of a network's tensors, or of the networks that a part holds."""
     nets = [part] if isinstance(part, nn.Module) else [v for v in getattr(part, "__dict__", {}).values() if isinstance(v, nn.Module)]
     if not nets:

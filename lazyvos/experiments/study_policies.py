@@ -6,6 +6,8 @@ the J&F that chance gives for as many: ``over_rand`` is what a policy gains on t
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
@@ -15,7 +17,7 @@ import pandas as pd
 
 from lazyvos.experiments.engine import run_table
 from lazyvos.experiments.experiment import Experiment
-from lazyvos.experiments.frame import summary
+from lazyvos.experiments.frame import export, save, summary
 from lazyvos.types import InputError
 
 POLICIES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -127,3 +129,35 @@ def study(
         experiments = arms(folder, given, fps=fps, size=size, draws=draws, rates=rates, policies=policies, **more)
     executor = "local" if workers == 1 else "processes"
     return condense(run_table(experiments, executor=executor, workers=workers, out=out, progress=progress))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``lazyvos policies``."""
+    parser.add_argument("--out", default="lazyvos-policies", metavar="DIR", help="results of the clips, kept for the next run (default %(default)s)")
+    parser.add_argument("--table", metavar="FILE", help="write the table there (.csv, .md or .tex)")
+    parser.add_argument("--policies", nargs="+", default=list(POLICIES), metavar="NAME", help="default: all")
+    parser.add_argument("--rates", nargs="+", type=float, default=list(RATES), metavar="R", help="requests of Rand per object and frame")
+    parser.add_argument("--draws", type=int, default=3, metavar="N", help="draws of Rand (default %(default)s)")
+    parser.add_argument("--cases", nargs="+", default=["crowd", "hard"], metavar="NAME", help="generated clips (default crowd hard)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="N")
+    parser.add_argument("--length", type=int, default=600, metavar="FRAMES")
+    parser.add_argument("--folder", metavar="DIR", help="a folder in DAVIS layout instead of generated clips")
+    parser.add_argument("--split", metavar="FILE", help="list of its sequences: a name in ImageSets/ or a text file")
+    parser.add_argument("--fps", type=float, default=24.0, metavar="N", help="of the folder's clips (default %(default)g)")
+    parser.add_argument("--size", type=int, default=144, metavar="N", help="short side of the network's input (default %(default)s)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default 1)")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """``lazyvos policies``: run, print, and return the rows."""
+    if args.draws < 1 or args.length < 2 or args.workers < 1 or any(not 0 < rate <= 1 for rate in args.rates):
+        raise InputError("draws and workers must be at least 1, length at least 2, and rates above 0 and up to 1")
+    table = study(
+        args.out, seeds=args.seeds, cases=args.cases, length=args.length, size=args.size, folder=args.folder, split=args.split, fps=args.fps,
+        draws=args.draws, rates=args.rates, policies=args.policies, workers=args.workers,
+    )  # fmt: skip
+    if args.table:
+        save(table, args.table)
+    if not args.json:
+        sys.stdout.write(export(table, "markdown", 3))
+    return {"rows": table.to_dict("records"), "table": args.table}

@@ -23,6 +23,8 @@ from lazyvos.interact.persistent import Persistent
 from lazyvos.interact.policies import Always, Lazy, LazyQdmn, Never, RandomBudget
 from lazyvos.interact.prompt import PseudoOptions, pseudo_prompt
 from lazyvos.interact.pseudo import pseudo_click, pseudo_point
+from lazyvos.interact.robot import Robot, next_click
+from lazyvos.interact.strategies import Strategy
 from lazyvos.interact.users import Nobody, ReplayUser, SimulatedUser
 from lazyvos.interact.wrapper import Wrapper
 
@@ -47,8 +49,10 @@ __all__ = [
     "PseudoOptions",
     "RandomBudget",
     "ReplayUser",
+    "Robot",
     "Shaky",
     "SimulatedUser",
+    "Strategy",
     "User",
     "Wrapper",
     "dispersed_point",
@@ -56,6 +60,7 @@ __all__ = [
     "lookalike",
     "nearest_to_centroid",
     "negatives_from_others",
+    "next_click",
     "object_centre",
     "other_centres",
     "pseudo_click",
