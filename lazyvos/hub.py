@@ -30,6 +30,8 @@ from lazyvos.types import InputError
 _SHIPPED = {
     name: f"{name}.safetensors" for name in ("tiny", "tiny-b", "tiny-c", "tiny-drop", "tiny-stm", "tiny-evidential", "tiny-click")
 }
+_BASES = {"tiny-evidential": "tiny"}
+"""Networks whose file holds only what differs from another shipped one."""
 MEMBERS = {"tiny-b": "tiny", "tiny-c": "tiny", "tiny-drop": "tiny"}
 """Other weights of a network of :data:`NETWORKS`: two that were trained apart (for an ensemble), one trained with dropout."""
 
@@ -153,6 +155,8 @@ def load(
         network = network_named(name)
         file = find_weights(weights, network) if weights is not None else _weights_file(name)
         state = read_weights(file)
+        if weights in (None, network) and network in _BASES:
+            state = read_weights(_weights_file(_BASES[network])) | state
         net = sized(NETWORKS[network], state)
         _fill(net, state, str(file))
     net = net.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
