@@ -27,7 +27,8 @@ _ASIDE = (
     "curves.py", "start.py", "run.py", "session.py", "journal.py", "snapshot.py", "evaluate.py", "outputs.py",
     "experiments/engine.py", "experiments/executors.py", "experiments/store.py", "experiments/frame.py",
     "experiments/significance.py", "experiments/tables.py", "experiments/figures.py", "experiments/layout.py", "experiments/recipe.py",
-    "experiments/readmem*.py", "experiments/lazy*.py", "experiments/study_memory.py", "gram_*.py", "plot_gram.py", "plain_readmem.py",
+    "experiments/readmem*.py", "experiments/lazy*.py", "experiments/civos*.py", "experiments/interactive_report.py", "experiments/study_*.py",
+    "gram_*.py", "plot_gram.py", "plain_readmem.py",
 )  # fmt: skip
 """Files that cannot change the result of a sequence; every other file of the package counts as its code."""
 
