@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,9 @@ from lazyvos.datasets.catalog import catalog, facts_of
 from lazyvos.experiments.experiment import Experiment
 from lazyvos.experiments.frame import summary
 from lazyvos.experiments.recipe import Cell, Records
+
+if TYPE_CHECKING:
+    from lazyvos.experiments.civos_play import Play
 
 Done = tuple[Cell, dict[str, Any]]
 """A cell and the row of :func:`lazyvos.experiments.frame.summary` of its experiment."""
@@ -88,13 +91,13 @@ def _fact(done: list[Done], what: Callable[[dict[str, Any]], str]) -> str:
     return ", ".join(f"{column} {text}" for column, text in texts.values())
 
 
-def whole(experiment: Experiment, videos: int) -> bool:
+def whole(experiment: Experiment | Play, videos: int) -> bool:
     """Whether so many videos are all that the experiment's public data set has (as far as that is known)."""
     known = catalog().get(experiment.dataset) if isinstance(experiment.dataset, str) else None
     return known is None or known.sequences is None or experiment.sequences is not None or videos == known.sequences
 
 
-def partial_notes(experiments: Sequence[Experiment], results: pd.DataFrame) -> list[str]:
+def partial_notes(experiments: Sequence[Experiment | Play], results: pd.DataFrame) -> list[str]:
     """A sentence for each data set of which not all videos are here."""
     found = {}
     for experiment in experiments:

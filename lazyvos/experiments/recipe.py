@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
 from lazyvos.experiments.experiment import Experiment
+
+if TYPE_CHECKING:
+    from lazyvos.experiments.civos_play import Play
+    from lazyvos.experiments.engine import Report
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,8 @@ class Setting:
 
 
 Records = Sequence[Mapping[str, Any]]
-"""What an experiment recorded (:func:`lazyvos.experiments.lockstep.evaluate_group`), one mapping for each sequence."""
+"""What an experiment recorded (:func:`lazyvos.experiments.lockstep.evaluate_group`), one mapping for each sequence; of the interactive benchmark
+(:func:`lazyvos.experiments.interactive.play`), one for each sample."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +52,22 @@ class Cell:
 
     row: int
     column: str
-    experiment: Experiment
+    experiment: Experiment | Play
     measure: str | Callable[[Records], float] = "JF"
     factor: float = 100.0
     form: str = ".1f"
     ran: str = ""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a run of one's own gave (:attr:`Recipe.make`): records by the name of the experiment, a table that
+    :func:`lazyvos.experiments.frame.summary` reads, what was reused, and sentences for below the table."""
+
+    records: Mapping[str, Records]
+    results: pd.DataFrame
+    report: Report
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,12 +80,14 @@ class Recipe:
     datasets: heading of the table's data set -> its name in :func:`lazyvos.datasets.open_dataset`.
     cells: the experiments of a setting, with the paper's data sets that were found (heading -> folder).
     note: in a sentence or two, what is small at smoke scale.
+    make: runs experiments that are not of the engine, from them, the folder of results and whether to show progress; ``None``: the engine does.
     """
 
     number: str
     datasets: Mapping[str, str]
     cells: Callable[[Setting, Mapping[str, str]], list[Cell]]
     note: str
+    make: Callable[..., Made] | None = None
 
 
 @dataclass(frozen=True)

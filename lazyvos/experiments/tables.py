@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from io import StringIO
 from pathlib import Path
@@ -14,12 +14,13 @@ import pandas as pd
 
 from lazyvos.datasets import open_dataset
 from lazyvos.datasets.catalog import facts_of, find
-from lazyvos.experiments import lazy, readmem
+from lazyvos.experiments import civos, lazy, readmem
+from lazyvos.experiments.civos_play import Play
 from lazyvos.experiments.engine import Report, run
 from lazyvos.experiments.experiment import Experiment
 from lazyvos.experiments.frame import tidy
 from lazyvos.experiments.layout import layout, partial_notes
-from lazyvos.experiments.recipe import Cell, Figure, Recipe, Records, Setting
+from lazyvos.experiments.recipe import Cell, Figure, Made, Recipe, Records, Setting
 from lazyvos.hub import shipped
 from lazyvos.types import InputError
 
@@ -31,7 +32,7 @@ TABLES: dict[str, str] = {
     "5.8": "READMem-MiVOS: overhead on LV1", "6.1": "Lazy-XMem: LVOS val from an imperfect start",
     "6.2": "Lazy-XMem: LVOS val from a perfect start", "6.3": "Lazy-XMem: design, imperfect start", "6.4": "Lazy-XMem: trigger",
 }  # fmt: skip
-RECIPES: dict[str, Recipe] = {recipe.number: recipe for recipe in (*readmem.RECIPES, *lazy.RECIPES)}
+RECIPES: dict[str, Recipe] = {recipe.number: recipe for recipe in (*civos.RECIPES, *readmem.RECIPES, *lazy.RECIPES)}
 FIGURES: dict[str, Figure] = {figure.number: figure for figure in (*readmem.FIGURES, *lazy.FIGURES)}
 
 
@@ -101,11 +102,12 @@ def make_table(
     cells = recipe.cells(setting, found)
     experiments = list(dict.fromkeys(cell.experiment for cell in cells))
     _check_weights(setting, experiments)
-    records, report = _records(experiments, out, executor, workers, progress)
-    results = tidy((name, record) for name, several in records.items() for record in several)
-    notes = _notes(recipe.note, setting, absent, experiments, results, report)
-    frame = layout(paper, setting.scale, cells, results, records)
-    return Book(number, TABLES[number], setting.scale, frame, notes, results, tuple(cells), report)
+    made = (recipe.make or partial(_engine, executor=executor, workers=workers))(experiments, out, progress)
+    notes = _notes(recipe.note, setting, absent, experiments, made)
+    if recipe.make is not None and executor != "local":
+        notes = (*notes, "Rounds are played one after another in this process, whatever the executor.")
+    frame = layout(paper, setting.scale, cells, made.results, made.records)
+    return Book(number, TABLES[number], setting.scale, frame, notes, made.results, tuple(cells), made.report)
 
 
 def make_figure(
@@ -121,39 +123,41 @@ def make_figure(
     points = figure.points(setting, found)
     experiments = list(dict.fromkeys(point.experiment for point in points))
     _check_weights(setting, experiments)
-    records, report = _records(experiments, out, executor, workers, progress)
-    results = tidy((name, record) for name, several in records.items() for record in several)
-    notes = _notes(figure.note, setting, absent, experiments, results, report)
-    return Book(number, figure.title, setting.scale, figure.draw(points, records), notes, results, (), report, "Figure")
+    made = _engine(experiments, out, progress, executor, workers)
+    notes = _notes(figure.note, setting, absent, experiments, made)
+    return Book(number, figure.title, setting.scale, figure.draw(points, made.records), notes, made.results, (), made.report, "Figure")
 
 
-def _check_weights(setting: Setting, experiments: Sequence[Experiment]) -> None:
-    used = {file for e in experiments for weights in (e.weights, e.refiner_weights) for file in (weights or "").split("+")}
+def _check_weights(setting: Setting, experiments: Sequence[Experiment | Play]) -> None:
+    used = {file for e in experiments for weights in (e.weights, e.refiner_weights, _fusion(e)) for file in (weights or "").split("+")}
     for name, file in setting.weights.items():
         if file not in used:
-            named = [n for e in experiments for n in (e.weights, e.backbone, e.refiner_weights) if n is not None]
+            named = [n for e in experiments for n in (e.weights, e.backbone, e.refiner_weights, _fusion(e)) if n is not None]
             known = ", ".join(sorted({part for n in named for part in n.split("+")}))
             raise InputError(f"no experiment here takes weights called {name!r}; they take {known}")
 
 
-def _records(
-    experiments: list[Experiment], out: str | Path, executor: Any, workers: int, progress: bool
-) -> tuple[dict[str, Records], Report]:
-    """Records of each experiment by name, in the order of its sequences."""
+def _fusion(experiment: Experiment | Play) -> str | None:
+    return experiment.fusion_weights if isinstance(experiment, Play) else None
+
+
+def _engine(experiments: Sequence[Any], out: str | Path, progress: bool, executor: Any, workers: int) -> Made:
+    """Experiments of the engine; records in the order of their sequences."""
     running = run(experiments, executor, workers, out, progress)
     found: dict[str, dict[str, Any]] = {e.name: {} for e in experiments}
     for result in running:
         found[result.experiment][result.sequence] = result.record
-    return {name: [of[s] for s in running.sequences[name]] for name, of in found.items()}, running.report
+    records: dict[str, Records] = {name: [of[s] for s in running.sequences[name]] for name, of in found.items()}
+    return Made(records, tidy((name, record) for name, several in records.items() for record in several), running.report)
 
 
 def _notes(
-    note: str, setting: Setting, absent: Sequence[tuple[str, str]], experiments: Sequence[Experiment], results: pd.DataFrame, report: Report
+    note: str, setting: Setting, absent: Sequence[tuple[str, str]], experiments: Sequence[Experiment | Play], made: Made
 ) -> tuple[str, ...]:
     first = [note] if setting.scale == "smoke" else [f"{name} was not run: {why}." for name, why in absent]
     random = sorted({name for e in experiments if e.weights is None for name in e.backbone.split("+") if name not in shipped()})
     first += [f"{name} ran with random weights: its numbers are noise." for name in random]
-    return (*first, *partial_notes(experiments, results), f"Reuse: {report}.")
+    return (*first, *partial_notes(experiments, made.results), *made.notes, f"Reuse: {made.report}.")
 
 
 def _found(what: str, datasets: Mapping[str, str], setting: Setting) -> tuple[dict[str, str], list[tuple[str, str]]]:
