@@ -53,7 +53,7 @@ def test_a_run_comes_out_again(run) -> None:
 
 
 def test_it_is_exact_up_to_where_it_parts_and_no_further(run) -> None:
-    """A run that nobody answers has other scores from the frame after the first difference on, and not before."""
+    """A real run with other thresholds has the same scores up to the first difference, and other ones in the end."""
     other = make_policy("lazy", **{**EAGER, "tau_user": 0.06})
     old, new = replay(recorded(run), Lazy(**EAGER)), replay(recorded(run), other)
     parts = new.parts_from(old)
