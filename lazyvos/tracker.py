@@ -518,7 +518,7 @@ class Tracker:
 def _label_map(prob: Tensor, objects: tuple[int, ...]) -> np.ndarray:
     if len(objects) == 1:
         return (prob[1] > prob[0]).to(torch.uint8).mul_(objects[0]).cpu().numpy()
-    channels = prob.argmax(0)
+    channels = prob.max(0).indices  # argmax(0), which takes five times as long on a CPU
     table = torch.tensor((0, *objects), dtype=torch.uint8, device=prob.device)
     return table[channels].cpu().numpy()
 

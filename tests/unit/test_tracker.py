@@ -281,3 +281,13 @@ def test_step_corrects_itself_and_asks_where_the_policy_says_so(monkeypatch: pyt
     nobody = list(tracker(policy=Scripted()).track(frames(6), None, mask=disk_mask()))
     assert nobody[4].requests == ()
     assert nobody[4].corrections == ()
+
+
+def test_the_label_map_is_the_first_largest_channel() -> None:
+    from lazyvos.tracker import _label_map
+
+    generator = torch.Generator().manual_seed(0)
+    for kind in (torch.float32, torch.bfloat16):
+        prob = (torch.randint(0, 4, (4, 31, 47), generator=generator) / 4).to(kind)
+        wanted = np.array([0, 5, 2, 9], np.uint8)[prob.float().numpy().argmax(0)]
+        assert (_label_map(prob, (5, 2, 9)) == wanted).all()
