@@ -92,8 +92,13 @@ def _fill(net: nn.Module, state: dict[str, Tensor], where: str) -> None:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """State dict of a ``.safetensors`` or ``.pth``/``.pt`` file; see :func:`lazyvos.convert.read_checkpoint`."""
-    return read_checkpoint(path)
+    """State dict of a ``.safetensors`` or ``.pth``/``.pt`` file; see :func:`lazyvos.convert.read_checkpoint`.
+
+    A shipped file that holds only what differs from another shipped network is completed from that.
+    """
+    folder = Path(str(resources.files("lazyvos.weights")))
+    base = next((other for name, other in _BASES.items() if Path(path) == folder / _SHIPPED[name]), None)
+    return read_checkpoint(path) if base is None else read_checkpoint(_weights_file(base)) | read_checkpoint(path)
 
 
 def find_weights(weights: str | Path, network: str | None = None) -> Path:
@@ -155,8 +160,6 @@ def load(
         network = network_named(name)
         file = find_weights(weights, network) if weights is not None else _weights_file(name)
         state = read_weights(file)
-        if weights in (None, network) and network in _BASES:
-            state = read_weights(_weights_file(_BASES[network])) | state
         net = sized(NETWORKS[network], state)
         _fill(net, state, str(file))
     net = net.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -133,7 +133,7 @@ def _checked_file(path: Path) -> dict[str, Any]:
     """A file of unknown kind: which network it fits, and whether its digest is that of a release."""
     found = sha256_of(path)
     known = next((r.name for r in releases().values() if r.sha256 == found), None)
-    state = convert.read_checkpoint(path)
+    state = hub.read_weights(path)
     network = hub.network_of(state)
     layout = f"fits {network}" if network else "fits none of our networks" + (" (not checked for SAM-HQ)" if known else "")
     return {"name": path.name, "path": str(path), "good": bool(network or known), "layout": layout, "sha256": found,
@@ -143,7 +143,7 @@ def _checked_file(path: Path) -> dict[str, Any]:
 def _layout(path: Path, network: str) -> tuple[str, bool]:
     """What the layout of a file says, and whether that is good. Networks are built without storage, where they can be."""
     try:
-        state = convert.read_checkpoint(path)
+        state = hub.read_weights(path)
     except InputError as error:
         return str(error), False
     net = _blank(network, state)
@@ -180,7 +180,7 @@ def _convert(file: Path, network: str, out: Path, half: bool, quiet: bool) -> di
     if out.exists() and file.exists() and out.samefile(file):
         raise InputError(f"--out {out} is the file that is read; give another name")
     net = hub.load(network, file)
-    done = convert.adapt(convert.read_checkpoint(file), net).done
+    done = convert.adapt(hub.read_weights(file), net).done
     facts: dict[str, object] = {
         "network": network, "source": file.name, "source_sha256": sha256_of(file), "precision": "fp16" if half else "fp32", "changes": done,
     }  # fmt: skip
