@@ -80,6 +80,27 @@ class Notebook:
         assert reply["content"]["status"] == "ok", reply["content"]
         return json.loads("".join(found))
 
+    def holds(self, expression: str, value: Any, seconds: float = 30) -> None:
+        """A Python expression in the kernel comes to a value: what the page sends arrives when it arrives."""
+        until = time.monotonic() + seconds
+        while (got := self.ask(expression)) != value and time.monotonic() < until:
+            time.sleep(0.1)
+        assert got == value
+
+    def shows(self, script: str, rows: list[Any], seconds: float = 30) -> None:
+        """A script in the page comes to a list of values, in any order: the page paints in the browser's next frame."""
+        until = time.monotonic() + seconds
+        while (got := sorted(self.page.evaluate(script))) != sorted(rows) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert got == sorted(rows)
+
+    def expect(self, locator: Any) -> Any:
+        """Playwright's assertions, which wait until the page has painted what they ask for."""
+        from playwright.sync_api import expect
+
+        expect.set_options(timeout=30_000)
+        return expect(locator)
+
     def root(self) -> Any:
         return self.page.locator(self.widget)
 

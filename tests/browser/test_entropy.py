@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import cv2
 import numpy as np
 import pytest
@@ -44,20 +42,11 @@ curve = EntropyCurve(widget)
 display(curve)
 widget
 """
-WORDS = "() => document.querySelector('.lazyvos-entropy-facts').innerText"
 
 
 def wait_for(page, name: str, value: object) -> None:
     page.wait_for_function(
         "([name, value]) => document.querySelector('.lazyvos-entropy')?.dataset[name] === String(value)", arg=[name, value])
-
-
-def wait_in_python(notebook, expression: str, value: object) -> None:
-    for _ in range(100):
-        if notebook.ask(expression) == value:
-            return
-        time.sleep(0.1)
-    assert notebook.ask(expression) == value
 
 
 def test_curve_card_and_entropy(open_notebook):
@@ -75,15 +64,15 @@ def test_curve_card_and_entropy(open_notebook):
 
     # a curve in the object's colour, a mark of each kind, the thresholds of the policy on ΔS
     line = page.locator(".lazyvos-entropy-curve .curve")
-    assert line.count() == 1
-    assert line.get_attribute("stroke") == "rgb(0,114,178)"
+    notebook.expect(line).to_have_count(1)
+    notebook.expect(line).to_have_attribute("stroke", "rgb(0,114,178)")
     kinds = "() => [...document.querySelectorAll('.lazyvos-entropy-mark')].map((m) => [m.dataset.kind, m.dataset.count])"
-    assert sorted(page.evaluate(kinds)) == [["asked", "1"], ["clicked", "1"], ["pseudo", "1"]]
-    assert page.locator(".lazyvos-entropy-curve .kept").count() == 1
+    notebook.shows(kinds, [["asked", "1"], ["clicked", "1"], ["pseudo", "1"]])
+    notebook.expect(page.locator(".lazyvos-entropy-curve .kept")).to_have_count(1)
     limits = "() => [...document.querySelectorAll('.lazyvos-entropy-curve .limit')].map((l) => [l.dataset.kind, l.dataset.value])"
-    assert page.evaluate(limits) == [["memory", "0.8"]]
+    notebook.shows(limits, [["memory", "0.8"]])
     page.get_by_role("button", name="change of the uncertainty").click()
-    assert page.evaluate(limits) == [["user", "0.5"], ["pseudo", "0.2"]]
+    notebook.shows(limits, [["user", "0.5"], ["pseudo", "0.2"]])
 
     # a click on the mark looks at its frame in both widgets; the tracker stays where it is
     mark = page.locator('.lazyvos-entropy-mark[data-kind="pseudo"]')
@@ -92,24 +81,24 @@ def test_curve_card_and_entropy(open_notebook):
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     wait_for(page, "look", 4)
     page.wait_for_function("() => document.querySelector('.lazyvos-entropy-past img').naturalWidth > 0")
-    assert "frame 4" in page.evaluate(WORDS)
-    assert "pseudo-correction" in page.evaluate(WORDS)
-    assert page.locator(".lazyvos-back").is_visible()
-    assert "object 1 is asked about" in page.locator(".lazyvos-back").inner_text()
-    assert page.locator(".lazyvos-card").is_hidden()
-    assert notebook.ask("[session.t, widget.state['look'], curve.selected, len(session.clicks)]") == [7, 4, 4, 0]
+    notebook.expect(page.locator(".lazyvos-entropy-facts")).to_contain_text("frame 4")
+    notebook.expect(page.locator(".lazyvos-entropy-facts")).to_contain_text("pseudo-correction")
+    notebook.expect(page.locator(".lazyvos-back")).to_be_visible()
+    notebook.expect(page.locator(".lazyvos-back")).to_contain_text("object 1 is asked about", use_inner_text=True)
+    notebook.expect(page.locator(".lazyvos-card")).to_be_hidden()
+    notebook.holds("[session.t, widget.state['look'], curve.selected, len(session.clicks)]", [7, 4, 4, 0])
     page.keyboard.press("ArrowLeft")
     wait_for(page, "look", 3)
     page.keyboard.press("ArrowDown")
     wait_for(page, "look", 4)
-    assert "frame 4" in page.locator(".lazyvos-entropy .lazyvos-live").text_content()
+    notebook.expect(page.locator(".lazyvos-entropy .lazyvos-live")).to_contain_text("frame 4")
     page.keyboard.press("l")
     wait_for(page, "look", "")
     page.keyboard.press("ArrowLeft")
     wait_for(page, "look", 6)
     page.locator(".lazyvos-back").click()
     wait_for(page, "look", "")
-    assert page.locator(".jp-Cell").count() == 1
+    notebook.expect(page.locator(".jp-Cell")).to_have_count(1)
 
     # the entropy's own opacity
     seq, still = notebook.seq(), notebook.pixels()
@@ -123,7 +112,7 @@ def test_curve_card_and_entropy(open_notebook):
     card = page.locator(".lazyvos-card")
     lens = page.locator(".lazyvos-lens")
     lens.scroll_into_view_if_needed()
-    assert "Object 1: ΔS 0.61 > 0.50 · click or skip" in card.inner_text()
+    notebook.expect(card).to_contain_text("Object 1: ΔS 0.61 > 0.50 · click or skip", use_inner_text=True)
     at = np.array(notebook.ask("session.requests[0].at"))
     corner, reach = np.array([float(lens.get_attribute(f"data-{name}")) for name in ("left", "top")]), float(lens.get_attribute("data-reach"))
     assert (corner <= at).all()
@@ -132,9 +121,9 @@ def test_curve_card_and_entropy(open_notebook):
     assert screen["width"] / reach == pytest.approx(3 * shown["width"] / 456, rel=0.02), "three times as large as in the frame"
     wanted = np.floor(corner + reach * np.array([0.3, 0.6])) + 0.5
     lens.click(position=dict(zip(("x", "y"), ((wanted - corner) / reach * screen["width"]).tolist(), strict=True)))
-    wait_in_python(notebook, "[[c.x, c.y, c.object, c.positive] for c in session.clicks]", [[*np.floor(wanted).tolist(), 1, True]])
+    notebook.holds("[[c.x, c.y, c.object, c.positive] for c in session.clicks]", [[*np.floor(wanted).tolist(), 1, True]])
     notebook.wait_for("requests", 0)
-    assert card.is_hidden()
+    notebook.expect(card).to_be_hidden()
 
     # by keyboard: undo brings the request back; C, arrows, Shift Enter clicks negatively beside the point
     page.keyboard.press("z")
@@ -143,18 +132,18 @@ def test_curve_card_and_entropy(open_notebook):
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("x")
-    assert page.get_by_role("button", name="enlarge more").inner_text() == "4×"
+    notebook.expect(page.get_by_role("button", name="enlarge more")).to_have_text("4×", use_inner_text=True)
     page.keyboard.press("Shift+Enter")
-    wait_in_python(notebook, "[[c.x, c.y, c.positive] for c in session.clicks]", [[*(np.floor(at) + 1).tolist(), False]])
+    notebook.holds("[[c.x, c.y, c.positive] for c in session.clicks]", [[*(np.floor(at) + 1).tolist(), False]])
     notebook.wait_for("requests", 0)
-    assert page.evaluate("() => document.activeElement.classList.contains('lazyvos-clicker')"), "the focus stays in the widget"
+    page.wait_for_function("() => document.activeElement.classList.contains('lazyvos-clicker')")  # the focus stays in the widget
     page.keyboard.press("z")
     notebook.wait_for("requests", 1)
     page.keyboard.press("n")
     notebook.wait_for("requests", 0)
-    assert notebook.ask("len(session.clicks)") == 0
+    notebook.holds("len(session.clicks)", 0)
     assert notebook.errors() == []
-    assert notebook.ask("list(curve.errors)") == []
+    notebook.holds("list(curve.errors)", [])
 
 
 LONG = """
@@ -178,15 +167,15 @@ def test_a_log_of_thousands_of_frames_alone(open_notebook):
     notebook = open_notebook([LONG], widget=".lazyvos-entropy")
     page = notebook.page
     notebook.wait_for("step", 10)
-    assert page.locator(".lazyvos-entropy-curve .curve").count() == 2
+    notebook.expect(page.locator(".lazyvos-entropy-curve .curve")).to_have_count(2)
     assert page.locator(".lazyvos-entropy-curve *").count() < 80, "the picture grows with the clip"
     page.locator(".lazyvos-entropy").focus()
     page.keyboard.press("End")
     notebook.wait_for("look", 5999)
     page.keyboard.press("ArrowUp")
     notebook.wait_for("look", 4321)
-    assert "object 2: S 0.90" in page.evaluate(WORDS)
-    assert "request" in page.evaluate(WORDS)
+    notebook.expect(page.locator(".lazyvos-entropy-facts")).to_contain_text("object 2: S 0.90")
+    notebook.expect(page.locator(".lazyvos-entropy-facts")).to_contain_text("request")
 
     # zoomed in, single frames; a click on the visible peak of the whole curve finds its frame
     for _ in range(4):
@@ -208,8 +197,8 @@ def test_a_log_of_thousands_of_frames_alone(open_notebook):
     for _ in range(30):
         page.keyboard.press("ArrowRight")
     notebook.wait_for("look", 4351)
-    assert notebook.ask("list(curve.errors)") == []
+    notebook.holds("list(curve.errors)", [])
     page.evaluate("() => { Document.prototype.createElementNS = () => { throw new Error('broken on purpose'); }; }")
     page.keyboard.press("s")
-    wait_in_python(notebook, "any('broken on purpose' in error for error in curve.errors)", True)
-    assert "broken on purpose" in page.locator(".lazyvos-entropy .lazyvos-error").inner_text()
+    notebook.holds("any('broken on purpose' in error for error in curve.errors)", True)
+    notebook.expect(page.locator(".lazyvos-entropy .lazyvos-error")).to_contain_text("broken on purpose", use_inner_text=True)

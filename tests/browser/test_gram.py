@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -54,10 +52,10 @@ def test_live_then_select_by_keyboard_and_mouse(open_notebook):
     wait_for(page, "t", 48)
 
     # N slots: N² cells, N thumbnails that are pictures of different frames, one mark per offer, values that are Γ's
-    assert page.locator(".lazyvos-gram-matrix .lazyvos-gram-cell").count() == SLOTS**2
+    notebook.expect(page.locator(".lazyvos-gram-matrix .lazyvos-gram-cell")).to_have_count(SLOTS**2)
     page.wait_for_function("() => [...document.querySelectorAll('.lazyvos-gram-slot img')].every((i) => i.naturalWidth > 0)")
     entries = notebook.ask("list(tracker.memory.stored)")
-    assert page.locator(".lazyvos-gram-slot img").count() == SLOTS
+    notebook.expect(page.locator(".lazyvos-gram-slot img")).to_have_count(SLOTS)
     words = page.locator(".lazyvos-gram-slot[data-slot]").all_inner_texts()
     assert [word.split("\n")[0] for word in words] == [f"frame {t}" for t in entries]
     assert page.locator(".lazyvos-gram-curve .lazyvos-gram-mark").count() == notebook.ask("len(inspector.gram_log.offers)") == 25
@@ -71,8 +69,8 @@ def test_live_then_select_by_keyboard_and_mouse(open_notebook):
     cell.scroll_into_view_if_needed()
     cell.hover()
     tip = page.locator(".lazyvos-gram-tip")
-    assert tip.inner_text() == f"frame {entries[1]} · frame {entries[3]}: {gram[1, 3]:.4f}"
-    assert page.locator(".lazyvos-gram-slot.on").get_attribute("data-slot") == "1"
+    notebook.expect(tip).to_have_text(f"frame {entries[1]} · frame {entries[3]}: {gram[1, 3]:.4f}", use_inner_text=True)
+    notebook.expect(page.locator(".lazyvos-gram-slot.on")).to_have_attribute("data-slot", "1")
 
     # arrows select offered frames; Python has the what-if of the same frame, the page shows its numbers
     page.mouse.move(0, 0)
@@ -83,29 +81,29 @@ def test_live_then_select_by_keyboard_and_mouse(open_notebook):
     assert len(first) == SLOTS
     page.keyboard.press("ArrowLeft")
     wait_for(page, "selected", 46)
+    notebook.holds("inspector.selected", 46)
     second = notebook.ask("inspector.what_if")
     assert first != second
-    assert notebook.ask("inspector.selected") == 46
-    shown = rows(page)
-    assert [row.split(" | ")[0] for row in shown] == list(second)
-    np.testing.assert_allclose([float(row.split(" | ")[1].split(" ")[0].replace("−", "-")) for row in shown], list(second.values()), atol=6e-4)
     free = {int(t): value for t, value in second.items() if t != "0"}  # the annotated frame stays
     best = max(free, key=lambda t: free[t])
     wait_for(page, "best", best)
+    shown = rows(page)
+    assert [row.split(" | ")[0] for row in shown] == list(second)
+    np.testing.assert_allclose([float(row.split(" | ")[1].split(" ")[0].replace("−", "-")) for row in shown], list(second.values()), atol=6e-4)
     assert [t for t, row in zip(second, shown, strict=True) if "★" in row] == [str(best)]
-    assert "46" in page.locator(".lazyvos-gram .lazyvos-live").text_content()
-    assert page.locator(".lazyvos-gram-matrix .lazyvos-gram-cell").count() == SLOTS**2 + SLOTS  # and the frame's own row
+    notebook.expect(page.locator(".lazyvos-gram .lazyvos-live")).to_contain_text("46")
+    notebook.expect(page.locator(".lazyvos-gram-matrix .lazyvos-gram-cell")).to_have_count(SLOTS**2 + SLOTS)  # and the frame's own row
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
-    assert page.locator(".lazyvos-gram-slot.on").get_attribute("data-slot") == "1"
-    assert page.locator(".lazyvos-gram-row.on").get_attribute("data-slot") == "1"
+    notebook.expect(page.locator(".lazyvos-gram-slot.on")).to_have_attribute("data-slot", "1")
+    notebook.expect(page.locator(".lazyvos-gram-row.on")).to_have_attribute("data-slot", "1")
     page.keyboard.press("Home")
     wait_for(page, "selected", 0)
-    assert notebook.ask("inspector.what_if") == {}
+    notebook.holds("inspector.what_if", {})
     page.keyboard.press("l")
     wait_for(page, "selected", "")
-    assert page.locator(".jp-Cell").count() == 1  # keys have not made or run cells
-    assert page.locator(".jp-InputPrompt").first.inner_text() == "[1]:"
+    notebook.expect(page.locator(".jp-Cell")).to_have_count(1)  # keys have not made or run cells
+    notebook.expect(page.locator(".jp-InputPrompt").first).to_have_text("[1]:", use_inner_text=True)
 
     # hovering on the curve looks at a frame and leaves the selection alone; a click selects it
     t = notebook.ask(FIRST_OFFER)
@@ -120,33 +118,25 @@ def test_live_then_select_by_keyboard_and_mouse(open_notebook):
     page.mouse.move(5, 5)
     wait_for(page, "shown", "")
     curve.click(position={"x": x, "y": 60})
-    for _ in range(100):
-        if notebook.ask("inspector.selected") == t:
-            break
-        time.sleep(0.1)
-    assert notebook.ask("inspector.selected") == t
+    notebook.holds("inspector.selected", t)
     other = page.locator('.lazyvos-gram-curve .lazyvos-gram-mark[data-reason="no gain"]').last
     box, mark, last = curve.bounding_box(), other.bounding_box(), other.get_attribute("data-t")
     curve.hover(position={"x": mark["x"] + mark["width"] / 2 - box["x"], "y": 60})
     wait_for(page, "shown", last)
     wait_for(page, "selected", t)
-    assert f"frame {last}: no gain" in tip.inner_text()
+    notebook.expect(tip).to_contain_text(f"frame {last}: no gain", use_inner_text=True)
     page.mouse.move(5, 5)
     wait_for(page, "shown", t)
 
     # Esc gives the focus back; a narrow page keeps all of it; errors of the page arrive in Python
     page.locator(".lazyvos-gram").focus()
     page.keyboard.press("Escape")
-    assert page.evaluate("() => !document.querySelector('.lazyvos-gram').contains(document.activeElement)")
+    page.wait_for_function("() => !document.querySelector('.lazyvos-gram').contains(document.activeElement)")
     page.set_viewport_size({"width": 760, "height": 1000})
     page.wait_for_function("() => { const r = document.querySelector('.lazyvos-gram'); return r.scrollWidth <= r.clientWidth + 1; }")
-    assert notebook.ask("list(inspector.errors)") == []
+    notebook.holds("list(inspector.errors)", [])
     page.evaluate("() => { Document.prototype.createElementNS = () => { throw new Error('broken on purpose'); }; }")
     page.locator(".lazyvos-gram").focus()
     page.keyboard.press("End")
-    for _ in range(100):
-        if any("broken on purpose" in error for error in notebook.ask("list(inspector.errors)")):
-            break
-        time.sleep(0.1)
-    assert any("broken on purpose" in error for error in notebook.ask("list(inspector.errors)"))
-    assert "broken on purpose" in page.locator(".lazyvos-gram .lazyvos-error").inner_text()
+    notebook.holds("any('broken on purpose' in error for error in inspector.errors)", True)
+    notebook.expect(page.locator(".lazyvos-gram .lazyvos-error")).to_contain_text("broken on purpose", use_inner_text=True)

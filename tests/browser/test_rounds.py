@@ -54,14 +54,6 @@ def colour(page, x: float, y: float) -> np.ndarray:
     return np.array(page.evaluate(AT, [(x + 0.5) * box["width"] / 128, (y + 0.5) * box["height"] / 96]), float)
 
 
-def wait_in_python(notebook, expression: str, value: object) -> None:
-    for _ in range(100):
-        if notebook.ask(expression) == value:
-            return
-        time.sleep(0.1)
-    assert notebook.ask(expression) == value
-
-
 def test_two_rounds_from_the_first_click_to_the_divider(open_notebook):
     notebook = open_notebook([CELL], widget=".lazyvos-rounds")
     page = notebook.page
@@ -84,9 +76,9 @@ def test_two_rounds_from_the_first_click_to_the_divider(open_notebook):
     notebook.wait_for("pending", 3)
     page.keyboard.press("z")
     notebook.wait_for("pending", 2)
-    assert "2 clicks wait on frame 10" in page.locator(".lazyvos-rounds-waits").inner_text()
-    assert notebook.ask("[widget.pending[0], [[c.object, c.positive, round(c.x), round(c.y)] for c in widget.pending[1]]]") == [
-        10, [[1, True, 40, 40], [2, True, 90, 50]]]
+    notebook.expect(page.locator(".lazyvos-rounds-waits")).to_contain_text("2 clicks wait on frame 10", use_inner_text=True)
+    notebook.holds("[widget.pending[0], [[c.object, c.positive, round(c.x), round(c.y)] for c in widget.pending[1]]]",
+                   [10, [[1, True, 40, 40], [2, True, 90, 50]]])
 
     # cancelled from the page: nothing has happened; then the round runs
     notebook.ask("rounds.refiner.open.clear()")
@@ -95,24 +87,24 @@ def test_two_rounds_from_the_first_click_to_the_divider(open_notebook):
     page.get_by_role("button", name="cancel the round").click()
     notebook.ask("rounds.refiner.open.set()")
     notebook.wait_for("busy", "")
-    assert notebook.ask("[rounds.round, len(widget.pending[1])]") == [0, 2]
+    notebook.holds("[rounds.round, len(widget.pending[1])]", [0, 2])
     page.keyboard.press("Enter")
     notebook.wait_for("round", 1)
     notebook.wait_for("scored", "true")
-    assert page.locator(".lazyvos-rounds-waits").is_hidden()
-    assert page.evaluate(marks) == [["10", "1"]]
+    notebook.expect(page.locator(".lazyvos-rounds-waits")).to_be_hidden()
+    notebook.shows(marks, [["10", "1"]])
     notebook.wait_for("shown", notebook.ask("widget.state['version']"))
     assert np.abs(colour(page, 40, 34) - plain).max() > 40, "the mask of object 1 is painted"
-    assert page.locator(".lazyvos-rounds-curve .one").count() == 2
-    assert page.locator(".lazyvos-rounds-curve").get_attribute("data-measure") == "J&F"
-    assert f"J&F {float(np.mean(notebook.ask('[float(v[10]) for v in widget.quality().values()]'))):.3f}" in page.locator(".lazyvos-rounds-status").inner_text()
+    notebook.expect(page.locator(".lazyvos-rounds-curve .one")).to_have_count(2)
+    notebook.expect(page.locator(".lazyvos-rounds-curve")).to_have_attribute("data-measure", "J&F")
+    notebook.expect(page.locator(".lazyvos-rounds-status")).to_contain_text(f"J&F {float(np.mean(notebook.ask('[float(v[10]) for v in widget.quality().values()]'))):.3f}", use_inner_text=True)
     page.get_by_label("object of the curve").select_option("2")
-    assert page.locator(".lazyvos-rounds-curve .one").count() == 0
+    notebook.expect(page.locator(".lazyvos-rounds-curve .one")).to_have_count(0)
     page.locator(".lazyvos-rounds").focus()
     page.keyboard.press("s")
     page.keyboard.press("S")
     page.keyboard.press("s")
-    assert page.locator(".lazyvos-rounds-curve").get_attribute("data-measure") == "uncertainty"
+    notebook.expect(page.locator(".lazyvos-rounds-curve")).to_have_attribute("data-measure", "uncertainty")
 
     # the suggested frame by button; there the mask changes; the divider shows both
     suggested = notebook.ask("rounds.suggest()")
@@ -124,7 +116,7 @@ def test_two_rounds_from_the_first_click_to_the_divider(open_notebook):
     page.keyboard.press("Enter")
     notebook.wait_for("round", 2)
     notebook.wait_for("shown", notebook.ask("widget.state['version']"))
-    assert page.evaluate(marks) == sorted([["10", "1"], [str(suggested), "2"]], key=lambda pair: int(pair[0]))
+    notebook.shows(marks, sorted([["10", "1"], [str(suggested), "2"]], key=lambda pair: int(pair[0])))
     page.keyboard.press("m")
     bare = [colour(page, x, 70) for x in (20, 108)]
     page.keyboard.press("m")
@@ -142,12 +134,12 @@ def test_two_rounds_from_the_first_click_to_the_divider(open_notebook):
     page.mouse.down()
     page.mouse.move(box["x"] - 4000, box["y"] + 60, steps=4)
     page.mouse.up()
-    assert divider.get_attribute("aria-valuenow") == "0"
+    notebook.expect(divider).to_have_attribute("aria-valuenow", "0")
     assert all(np.abs(colour(page, x, 70) - now).max() < 2 for x, now in zip((20, 108), after, strict=True))
     divider.focus()
     for _ in range(50):
         page.keyboard.press("ArrowRight")
-    assert divider.get_attribute("aria-valuenow") == "100"
+    notebook.expect(divider).to_have_attribute("aria-valuenow", "100")
     for i, x in enumerate((20, 108)):
         if truth[i] == 0:
             assert np.abs(colour(page, x, 70) - bare[i]).max() < 2, "before round 2 nothing is there"
@@ -173,17 +165,17 @@ def test_two_rounds_from_the_first_click_to_the_divider(open_notebook):
     notebook.wait_for("pending", 1)
     page.keyboard.press("Enter")
     page.wait_for_function("() => document.querySelector('.lazyvos-rounds .lazyvos-error').innerText.includes('object 7 is new and has only negative clicks')")
-    assert notebook.ask("len(widget.errors)") == 1
-    assert page.locator(".jp-Cell").count() == 1  # Enter has not made or run cells
+    notebook.holds("len(widget.errors)", 1)
+    notebook.expect(page.locator(".jp-Cell")).to_have_count(1)  # Enter has not made or run cells
     page.keyboard.press("Escape")
-    assert page.evaluate("() => !document.querySelector('.lazyvos-rounds').contains(document.activeElement)")
+    page.wait_for_function("() => !document.querySelector('.lazyvos-rounds').contains(document.activeElement)")
     page.set_viewport_size({"width": 700, "height": 1000})
     page.wait_for_function("() => { const r = document.querySelector('.lazyvos-rounds'); return r.scrollWidth <= r.clientWidth + 1; }")
     page.evaluate("() => { Document.prototype.createElementNS = () => { throw new Error('broken on purpose'); }; }")
     page.locator(".lazyvos-rounds").focus()
     page.keyboard.press("s")
-    wait_in_python(notebook, "any('broken on purpose' in error for error in widget.errors)", True)
-    assert "broken on purpose" in page.locator(".lazyvos-rounds .lazyvos-error").inner_text()
+    notebook.holds("any('broken on purpose' in error for error in widget.errors)", True)
+    notebook.expect(page.locator(".lazyvos-rounds .lazyvos-error")).to_contain_text("broken on purpose", use_inner_text=True)
 
 
 LONG = """
@@ -213,18 +205,18 @@ def test_scrubbing_hundreds_of_frames_keeps_few(open_notebook):
     for t in range(91, 170):  # one after the other, so that each has to come
         page.keyboard.press("ArrowRight")
         notebook.wait_for("t", t)
-    assert page.locator(".lazyvos-rounds").get_attribute("data-kept") == "64"
+    notebook.expect(page.locator(".lazyvos-rounds")).to_have_attribute("data-kept", "64")
     shown = page.evaluate(AT, [5, 5])
     assert abs(shown[0] - 169) < 6
     assert shown[1] < 6
     count = notebook.ask("len(read)")
     page.keyboard.press("Shift+ArrowLeft")
     notebook.wait_for("t", 159)
-    wait_in_python(notebook, "widget.shown", 159)
-    assert notebook.ask("len(read)") == count, "a frame that is kept is not read again"
+    notebook.holds("widget.shown", 159)
+    notebook.holds("len(read)", count)  # a frame that is kept is not read again
     page.keyboard.press("Home")
     notebook.wait_for("t", 0)
-    assert notebook.ask("len(read)") == count + 1, "frame 0 was no longer kept"
+    notebook.holds("len(read)", count + 1)  # frame 0 was no longer kept
 
     # the pointer on the timeline, and playing
     plot = page.locator(".lazyvos-rounds-plot")
