@@ -9,8 +9,8 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -234,8 +234,8 @@ def _plane(labels: Labels, k: int, shape: tuple[int, ...]) -> np.ndarray:
 def measure_all(jobs: Sequence[Job], processes: int = 1, done: Callable[[int], Any] = lambda frames: None) -> list[dict[int, Frame]]:
     """Measure every job; ``done`` is told the number of frames of each piece that is finished.
 
-    With ``processes`` above 1 the jobs are cut into pieces of about equal length that are spread over fresh Python processes
-    (started by "spawn", so scripts need their ``if __name__ == "__main__":``). The numbers are the same.
+    With ``processes`` above 1 the jobs are cut into pieces that are spread over this process and fresh ones (started by "spawn", so
+    scripts need their ``if __name__ == "__main__":``); this one works while the others start. The numbers are the same.
     """
     results: list[dict[int, Frame]] = [{} for _ in jobs]
     frames = sum(len(job.names) for job in jobs)
@@ -245,7 +245,7 @@ def measure_all(jobs: Sequence[Job], processes: int = 1, done: Callable[[int], A
                 result.update(measure(replace(piece, truth=job.truth)))
                 done(len(piece.names))
         return results
-    most = max(4, min(64, frames // (4 * processes)))
+    most = max(4, min(24, frames // (4 * processes)))
     pieces = [(n, piece) for n, job in enumerate(jobs) for piece in job.split(most)]
     pieces.sort(key=lambda piece: -len(piece[1].names))
     try:
@@ -253,13 +253,23 @@ def measure_all(jobs: Sequence[Job], processes: int = 1, done: Callable[[int], A
     except Exception as error:
         raise InputError(f"the truth of {pieces[0][1].sequence} cannot be sent to another process ({error}); use 1 process") from error
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(processes - 1, mp_context=context, initializer=_one_thread) as pool:
         waiting = {pool.submit(measure, piece): (n, piece) for n, piece in pieces}
-        try:
-            for future in as_completed(waiting):
-                n, piece = waiting[future]
+
+        def collect(futures: Iterable[Future[dict[int, Frame]]]) -> None:
+            for future in futures:
+                n, piece = waiting.pop(future)
                 results[n].update(future.result())
                 done(len(piece.names))
+
+        try:
+            for future in list(waiting)[::-1]:  # from the end; the others begin at the front
+                if future.cancel():
+                    n, piece = waiting.pop(future)
+                    results[n].update(measure(piece))
+                    done(len(piece.names))
+                collect([f for f in waiting if f.done()])
+            collect(as_completed(list(waiting)))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lazyvos.curves import POINTS, Curves
+from lazyvos.interact.limits import logged
+from lazyvos.journal import read_journal
 from lazyvos.masks.overlay import OVERLAY_COLORS
 from lazyvos.metrics.calibration import Calibration, Reliability
 from lazyvos.metrics.correlation import Correlations
@@ -156,7 +158,8 @@ def entropy_figure(
     Parameters
     ----------
     what: a log file ``session.jsonl``, steps of a tracker, or `lazyvos.curves.Curves`.
-    thresholds: any of ``"user"``, ``"pseudo"`` (both of ΔS_R) and ``"memory"`` (of S_R); by default the published `THRESHOLDS`.
+    thresholds: any of ``"user"``, ``"pseudo"`` (both of ΔS_R) and ``"memory"`` (of S_R); by default those
+        that a log file names, else the published `THRESHOLDS`.
     objects: ids to draw; all by default.
     points: most points per curve. A longer run is thinned to the extremes of every bucket of frames, and shows no ΔS_R.
     title: heading of the figure.
@@ -164,7 +167,7 @@ def entropy_figure(
     Raises `InputError` for an unknown threshold or object, and where there is no frame.
     """
     curves = what if isinstance(what, Curves) else _curves(what, points)
-    lines = dict(THRESHOLDS if thresholds is None else thresholds)
+    lines = dict(_logged(what) if thresholds is None else thresholds)
     if unknown := set(lines) - set(THRESHOLDS):
         raise InputError(f"threshold {sorted(unknown)[0]!r} is not known; choose from {', '.join(THRESHOLDS)}")
     ids = sorted(curves.scores) if objects is None else list(objects)
@@ -220,6 +223,12 @@ def _figure(width: float, height: float, title: str) -> Figure:
 
 def _curves(what: Iterable[Step] | str | PathLike[str], points: int) -> Curves:
     return Curves.from_log(what, points) if isinstance(what, str | PathLike) else Curves.from_steps(what, points)
+
+
+def _logged(what: Any) -> dict[str, float]:
+    """Thresholds of a run by what they decide; a level trigger's are not among them, they are no lines on ΔS_R."""
+    known = logged(read_journal(what)) if isinstance(what, str | PathLike) else None
+    return THRESHOLDS if known is None else {kind: value for kind, measure, value in known if (measure == "score") == (kind == "memory")}
 
 
 def _color(identity: int) -> tuple[float, ...]:

@@ -18,6 +18,7 @@ import torch
 from tqdm import tqdm
 
 from lazyvos.interact.base import User
+from lazyvos.interact.limits import limits
 from lazyvos.journal import Journal
 from lazyvos.masks import MaskWriter, VideoWriter, atomic_path, object_ids, overlay, read_mask
 from lazyvos.metrics import robustness_of
@@ -169,7 +170,7 @@ class _Run:
         self.journal = Journal(self.folder / LOG, keep=1)
         if self.before is None:
             self.journal.add("opened", source=self.clip.name, size=self.clip.size, fps=self.clip.fps,
-                             length=self.clip.length, live=self.clip.live)  # fmt: skip
+                             length=self.clip.length, live=self.clip.live, thresholds=limits(self.tracker.policy))  # fmt: skip
         else:
             self.journal.add("resumed", t=self.before)
         trouble: BaseException | None = None

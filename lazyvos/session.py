@@ -15,6 +15,7 @@ import numpy as np
 from lazyvos.doubt import doubtful_point
 from lazyvos.interact import Background, hooks
 from lazyvos.interact.base import Answer, User
+from lazyvos.interact.limits import limits
 from lazyvos.journal import KEEP, Journal, Moment
 from lazyvos.snapshot import Edit, frames_from, length_of, packed, read_snapshot, unpacked, write_snapshot
 from lazyvos.types import Action, Click, Correction, Decision, InputError, Prediction, Request, Step
@@ -71,7 +72,7 @@ class Session:
         self._set_up(source, tracker, user, out, live, patience, keep)
         self._frames = iter(source)
         self._note("opened", source=str(getattr(source, "name", type(source).__name__)), size=self.size,
-                   fps=self.fps, length=self.length, live=live)
+                   fps=self.fps, length=self.length, live=live, thresholds=limits(getattr(tracker, "policy", None)))
         self._next()
         if self.ended:
             raise InputError("the clip has no frames; give a source with at least one")

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from scipy.stats import rankdata
 
 from lazyvos.metrics.pixels import as_array
 from lazyvos.types import InputError
@@ -122,6 +121,8 @@ def object_correlation(
     if x.size < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return math.nan
     if method == "spearman":
+        from scipy.stats import rankdata  # only here: it takes half a second to import
+
         x, y = rankdata(x), rankdata(y)
     x, y = ((v - v.min()) / np.ptp(v) for v in (x, y))  # in 0..1, whatever the unit
     x, y = x - x.mean(), y - y.mean()

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from lazyvos.metrics.pixels import as_array
 from lazyvos.types import InputError
@@ -96,6 +95,8 @@ def failure_auroc(uncertainty: Any, iou: Any, tau: float = 0.5) -> float:
     good = failed.size - bad
     if not bad or not good:
         return math.nan
+    from scipy.stats import rankdata  # only here: it takes half a second to import
+
     return float((rankdata(u)[failed].sum() - bad * (bad + 1) / 2) / (bad * good))
 
 

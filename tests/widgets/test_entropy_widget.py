@@ -13,11 +13,13 @@ import pytest
 from lazyvos_widgets import Clicker, EntropyCurve
 from lazyvos_widgets.course import Course, moments_of
 from lazyvos_widgets.past import Past, past_of
-from lazyvos_widgets.threshold import Limit, limits, passed
+from lazyvos_widgets.threshold import passed
 
 from lazyvos.build import make_policy
 from lazyvos.interact import Lazy
+from lazyvos.interact.limits import Limit, limits
 from lazyvos.journal import Moment, read_journal
+from lazyvos.plot_uncertainty import entropy_figure
 from lazyvos.session import Session
 from lazyvos.types import Action, InputError, Request
 from lazyvos.video import open_source
@@ -220,8 +222,8 @@ def test_from_a_log_alone_and_with_its_clip(session, curve, clip, tmp_path):
     log = EntropyCurve.from_log(tmp_path / "session.jsonl", frames=open_source(np.stack(clip)))
     np.testing.assert_allclose(table(log, 1), table(curve, 1), atol=1e-6)
     assert log.state["course"]["events"] == curve.state["course"]["events"]
-    assert log.options["published"]
-    assert ["user", "delta", 0.5] in log.state["limits"]
+    assert not log.options["published"]
+    assert log.state["limits"] == curve.state["limits"] == [], "the policy of this session has no thresholds"
     send(log, "look", t=6, until=7)
     assert log.selected == 6
     assert alike(log.picture, clip[6])
@@ -244,12 +246,28 @@ def test_a_log_that_was_resumed_and_one_without_changes(tmp_path):
     (tmp_path / "session.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"event": "com')
     found = EntropyCurve.from_log(tmp_path / "session.jsonl")
     np.testing.assert_allclose(table(found, 1)[2], [0.3, 0.3, 0.1, 0.1], atol=1e-6)
+    assert found.options["published"]
+    assert ["user", "delta", 0.5] in found.state["limits"], "a log that names no thresholds is shown with the published ones"
     assert [m.t for m in moments_of(read_journal(tmp_path / "session.jsonl"))] == [0, 1, 2]
     (tmp_path / "empty.jsonl").write_text('{"event": "opened"}\n')
     with pytest.raises(InputError, match="no tracked frame"):
         EntropyCurve.from_log(tmp_path / "empty.jsonl")
     with pytest.raises(InputError, match="does not exist"):
         EntropyCurve.from_log(tmp_path / "none.jsonl")
+
+
+def test_the_log_names_the_thresholds_of_its_policy(clip, colour_tracker, tmp_path):
+    tracker = colour_tracker()
+    tracker.policy = Lazy(tau_user=0.43, tau_memory=0.7)
+    with Session(clip, tracker, out=tmp_path) as session:
+        session.click(10, 14)
+        run(session, 3)
+    found = EntropyCurve.from_log(tmp_path / "session.jsonl")
+    assert not found.options["published"]
+    assert found.state["limits"] == [list(limit) for limit in limits(Lazy(tau_user=0.43, tau_memory=0.7))]
+    assert ["user", "delta", 0.43] in found.state["limits"]
+    drawn = entropy_figure(tmp_path / "session.jsonl")
+    assert any("0.43" in text.get_text() for axes in drawn.axes for text in axes.get_legend().get_texts())
 
 
 def test_arguments_are_checked(session, clip):

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import traitlets
 
+from lazyvos.interact.limits import Limit, limits, logged
 from lazyvos.journal import read_journal
 from lazyvos.masks import OVERLAY_COLORS, overlay
 from lazyvos.plot_uncertainty import THRESHOLDS, entropy_figure
@@ -27,7 +28,6 @@ from lazyvos_widgets.clicker import Clicker
 from lazyvos_widgets.course import MEASURES, Course, moments_of
 from lazyvos_widgets.past import Past, Reader, Seen, past_of
 from lazyvos_widgets.picture import figure_png, jpeg, page, shrunk
-from lazyvos_widgets.threshold import Limit, limits
 from lazyvos_widgets.timeline import ASKED, CLICKED, PSEUDO
 from lazyvos_widgets.worker import Worker
 
@@ -48,8 +48,8 @@ class EntropyCurve(anywidget.AnyWidget):
         source: a :class:`lazyvos.Session`, a :class:`lazyvos_widgets.Clicker` (its session is taken), or the path of a
             ``session.jsonl``.
         measure: what is drawn at first, ``"score"`` (S_R) or ``"delta"`` (ΔS_R).
-        thresholds: any of ``"user"``, ``"pseudo"`` (both of ΔS_R) and ``"memory"`` (of S_R); by default those of the session's
-            policy, and for a log, which does not know them, the published ones.
+        thresholds: any of ``"user"``, ``"pseudo"`` (both of ΔS_R) and ``"memory"`` (of S_R); by default those of the
+            policy; for the log of an earlier version, which does not know them, the published ones.
         frames: for a log, the clip it was made with, to see the frames: anything with ``frame(t)``, or a list of frames.
         rate: most pushes per second while frames run on.
 
@@ -93,17 +93,19 @@ class EntropyCurve(anywidget.AnyWidget):
         self._error = self._message = ""
         self._later: threading.Timer | None = None
         self._ends: list[Callable[[], None]] = []
-        self._lines = self._limits(thresholds)
+        events = [] if self.session is not None else read_journal(source)  # type: ignore[arg-type]
+        known = limits(getattr(self.session.tracker, "policy", None)) if self.session is not None else logged(events)
+        self._lines = _limits(thresholds) if known is None or thresholds is not None else known
         self._worker = Worker(self._obey, lambda: None, self._failed)
         super().__init__(options={
             "measure": measure, "colors": np.asarray(OVERLAY_COLORS).tolist(), "live": self.session is not None,
-            "published": self.session is None and thresholds is None, "marks": {"asked": ASKED, "pseudo": PSEUDO, "clicked": CLICKED},
+            "published": known is None and thresholds is None, "marks": {"asked": ASKED, "pseudo": PSEUDO, "clicked": CLICKED},
         })  # fmt: skip
         self._closed = False
         if self.session is not None:
             self._follow(self.session)
         else:
-            self._read(source)
+            self._read(events, source)
         self._push()
         self.on_msg(self._received)
 
@@ -124,20 +126,12 @@ class EntropyCurve(anywidget.AnyWidget):
             self._past.want(640, 80, 240)
             self._ends += [session.watch(self._changed), self._past.watch(self._push)]
 
-    def _read(self, path: Any) -> None:
-        found = moments_of(read_journal(path))
+    def _read(self, events: list[dict[str, Any]], path: Any) -> None:
+        found = moments_of(events)
         if not found:
             raise InputError(f"{path} holds no tracked frame; give a session.jsonl file of a run")
         for moment in found:
             self._course.add(moment)
-
-    def _limits(self, thresholds: Mapping[str, float] | None) -> list[Limit]:
-        if thresholds is None and self.session is not None:
-            return limits(getattr(self.session.tracker, "policy", None))
-        given = THRESHOLDS if thresholds is None else thresholds
-        if unknown := set(given) - set(THRESHOLDS):
-            raise InputError(f"threshold {sorted(unknown)[0]!r} is not known; choose from {', '.join(THRESHOLDS)}")
-        return [Limit(kind, "score" if kind == "memory" else "delta", float(value)) for kind, value in given.items()]
 
     # From Python --------------------------------------------------------------------------------------------------
 
@@ -342,3 +336,10 @@ def _present(session: Session) -> dict[str, Any]:
 
 def _number(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else round(float(value), 4)
+
+
+def _limits(thresholds: Mapping[str, float] | None) -> list[Limit]:
+    given = THRESHOLDS if thresholds is None else thresholds
+    if unknown := set(given) - set(THRESHOLDS):
+        raise InputError(f"threshold {sorted(unknown)[0]!r} is not known; choose from {', '.join(THRESHOLDS)}")
+    return [Limit(kind, "score" if kind == "memory" else "delta", float(value)) for kind, value in given.items()]

@@ -1,4 +1,4 @@
-"""Which thresholds a policy has, and which one a request passed."""
+"""Which threshold of a policy a request passed."""
 
 from __future__ import annotations
 
@@ -8,15 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lazyvos.interact import hooks
+from lazyvos.interact.limits import layers, limits
 from lazyvos.types import Prediction, Request
-
-
-class Limit(NamedTuple):
-    """A line on a curve: ``kind`` is "user" (asks), "pseudo" or "memory" (not stored), ``measure`` "score" (S) or "delta" (ΔS)."""
-
-    kind: str
-    measure: str
-    value: float
 
 
 class Passed(NamedTuple):
@@ -25,27 +18,6 @@ class Passed(NamedTuple):
     measure: str
     value: float
     threshold: float
-
-
-def layers(policy: Any) -> Iterator[Any]:
-    """The policy and those that it is built on, outermost first."""
-    while policy is not None:
-        yield policy
-        policy = getattr(policy, "base", None) or getattr(policy, "rest", None)
-
-
-def limits(policy: Any) -> list[Limit]:
-    """The thresholds of the policy's innermost part (:class:`lazyvos.interact.Lazy` or one with fields like it)."""
-    inner = list(layers(policy))[-1] if policy is not None else None
-    measure = "score" if getattr(inner, "trigger", "delta") == "level" else "delta"
-    found = []
-    for kind, name, of in (("user", "tau_user", measure), ("pseudo", "tau_pseudo", measure), ("memory", "tau_memory", "score"),
-                           ("user", "level_user", "score"), ("pseudo", "level_pseudo", "score")):
-        value = getattr(inner, name, None)
-        used = getattr(inner, {"user": "ask", "pseudo": "pseudo", "memory": "udu"}[kind], True)
-        if used and isinstance(value, int | float) and np.isfinite(value):
-            found.append(Limit(kind, of, float(value)))
-    return found
 
 
 def passed(policy: Any, request: Request, prediction: Prediction | None = None) -> Passed | None:
