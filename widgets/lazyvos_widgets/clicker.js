@@ -1,79 +1,13 @@
 // The page's side of lazyvos_widgets.Clicker. Python owns the truth: the current frame (JPEG), its label map and entropy
 // map (PNG) and `state`. Colours, opacity, zoom and the active object live here.
 
-const SHAPES = ["●", "■", "▲", "◆", "★", "⬟", "✚"];
 const HEAT = [[0, 0, 4], [66, 10, 104], [147, 38, 103], [221, 81, 58], [252, 165, 10], [252, 255, 164]];
 const MARKS = { asked: 1, pseudo: 2, clicked: 4, kept: 8 };
-const ICONS = {
-  play: "M4 2l10 6-10 6z", pause: "M3 2h4v12H3zM9 2h4v12H9z", step: "M3 2l8 6-8 6zM11 2h2v12h-2z",
-  undo: "M6.5 2v3C11 5 14 8 14 13c-1.5-2.5-4-4-7.5-4v3L1 7z", redo: "M9.5 2v3C5 5 2 8 2 13c1.5-2.5 4-4 7.5-4v3L15 7z",
-};
 const LENS = 232; // side of the enlarged region on the screen, in pixels
 const HELP = "click: this belongs to the object · right or Shift click: this does not · 1–9: pick an object · "
   + "Z / Shift Z: undo, redo · →: next frame (Shift: ten) · ←: look back · Space: play, pause · N: skip a request · "
   + "C: the enlarged region (arrows move the cross, Shift: by ten; Enter: click, Shift Enter: negative; X: enlarge more) · "
   + "L: back to live · E: entropy · M: masks · Ctrl wheel, + and −: zoom, 0: whole frame, drag: move · Esc: leave";
-
-function make(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (value === true) node.setAttribute(name, "");
-    else if (value !== false && value != null) node.setAttribute(name, value);
-  }
-  node.append(...children);
-  return node;
-}
-
-function icon(name) {
-  const holder = make("span");
-  holder.innerHTML = `<svg viewBox="0 0 16 16" width="14" height="14" aria-hidden="true"><path fill="currentColor" d="${ICONS[name]}"/></svg>`;
-  return holder.firstChild;
-}
-
-async function bitmap(bytes, type) {
-  if (!bytes || !bytes.byteLength) return null;
-  const options = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
-  return createImageBitmap(new Blob([bytes], { type }), type === "image/png" ? options : {});
-}
-
-function pixels(image) {
-  const canvas = make("canvas");
-  canvas.width = image.width;
-  canvas.height = image.height;
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(image, 0, 0);
-  return context.getImageData(0, 0, image.width, image.height);
-}
-
-function canvasOf(data) {
-  const canvas = make("canvas");
-  canvas.width = data.width;
-  canvas.height = data.height;
-  canvas.getContext("2d").putImageData(data, 0, 0);
-  return canvas;
-}
-
-/** Fill and outline of every object as two pictures, and where to put its tag. */
-function paintLabels(image, colorOf) {
-  const { width, height, data } = pixels(image);
-  const fill = new ImageData(width, height), edge = new ImageData(width, height), tags = new Map();
-  const at = (x, y) => (x < 0 || y < 0 || x >= width || y >= height ? -1 : data[4 * (y * width + x)]);
-  for (let y = 0, i = 0; y < height; y++) {
-    for (let x = 0; x < width; x++, i += 4) {
-      const label = data[i];
-      if (label === 0 || label === 255) continue;
-      const [r, g, b] = colorOf(label);
-      fill.data.set([r, g, b, 255], i);
-      const near = [at(x - 1, y), at(x + 1, y), at(x, y - 1), at(x, y + 1)];
-      if (near.some((other) => other !== label && other !== -1)) edge.data.set([r, g, b, 255], i);
-      const tag = tags.get(label);
-      if (!tag) tags.set(label, { x, y, area: 1 });
-      else tag.area++;
-    }
-  }
-  return { fill: canvasOf(fill), edge: canvasOf(edge), tags };
-}
 
 function paintHeat(image) {
   const data = pixels(image);
@@ -91,42 +25,14 @@ function render({ model, el }) {
   const options = model.get("options");
   const page = {
     active: options.objects[0], known: [...options.objects], opacity: options.opacity, entropy: options.entropy, heat: options.entropy_opacity, masks: true,
-    zoom: 1, left: 0, top: 0, pending: [], lastId: 0, token: 0, painted: 0, drag: null, told: "", times: 3, cross: null,
+    zoom: 1, left: 0, top: 0, pending: [], lastId: 0, token: 0, painted: 0, drag: null, times: 3, cross: null,
   };
   let state = model.get("state");
   const layers = { frame: null, labels: null, heat: null, region: null, sources: {} };
 
   // Messages ---------------------------------------------------------------------------------------------------------
 
-  const send = (kind, content = {}) => model.send({ kind, ...content });
-
-  function report(error) {
-    show(`This page: ${error?.message ?? error}`);
-    try {
-      send("error", { message: String(error?.message ?? error), stack: String(error?.stack ?? "") });
-    } catch (lost) {
-      console.error(error, lost);
-    }
-  }
-
-  const guard = (call) => (...given) => {
-    try {
-      const result = call(...given);
-      return result instanceof Promise ? result.catch(report) : result;
-    } catch (error) {
-      return report(error);
-    }
-  };
-
-  function show(text) {
-    wrong.querySelector("span").textContent = text;
-    wrong.hidden = !text;
-  }
-
-  function tell(text) {
-    if (text && text !== page.told) live.textContent = text;
-    page.told = text;
-  }
+  const { send, guard, button, complain, tell, live, wrong } = basics(model);
 
   const colorOf = (id) => options.colors[(id - 1) % options.colors.length];
   const css = (id) => `rgb(${colorOf(id).join(",")})`;
@@ -134,9 +40,6 @@ function render({ model, el }) {
   const nameOf = (id) => options.names[id] ?? `object ${id}`;
 
   // Nodes ------------------------------------------------------------------------------------------------------------
-
-  const button = (text, label, key, call) =>
-    make("button", { type: "button", title: key ? `${label} (${key})` : label, "aria-label": label, onclick: guard(call) }, text);
 
   const picker = make("div", { class: "lazyvos-picker", role: "group", "aria-label": "object to click" });
   const undo = button(icon("undo"), "undo the last click", "Z", () => send("undo"));
@@ -146,11 +49,11 @@ function render({ model, el }) {
   const heat = button("entropy", "show where the tracker is unsure", "E", () => flip("entropy"));
   const slider = make("input", {
     type: "range", min: 0, max: 1, step: 0.05, value: page.opacity, "aria-label": "opacity of the masks",
-    title: "opacity of the masks", oninput: guard(() => { page.opacity = Number(slider.value); draw(); }),
+    title: "opacity of the masks", oninput: guard(() => { page.opacity = Number(slider.value); redraw(); }),
   });
   const heatSlider = make("input", {
     type: "range", min: 0, max: 1, step: 0.05, value: page.heat, "aria-label": "opacity of the entropy", class: "lazyvos-heat",
-    title: "opacity of the entropy", oninput: guard(() => { page.heat = Number(heatSlider.value); if (page.entropy) draw(); else flip("entropy"); }),
+    title: "opacity of the entropy", oninput: guard(() => { page.heat = Number(heatSlider.value); if (page.entropy) redraw(); else flip("entropy"); }),
   });
   const helper = button("?", "keys", "", () => { help.hidden = !help.hidden; });
   const bar = make("div", { class: "lazyvos-bar" }, picker, make("span", { class: "lazyvos-gap" }),
@@ -172,12 +75,9 @@ function render({ model, el }) {
   const status = make("span", { class: "lazyvos-status" });
   const legend = make("span", { class: "lazyvos-legend" },
     "▲ request  ◇ pseudo-correction  ● click  ❘ memory");
-  const live = make("div", { class: "lazyvos-live", role: "status", "aria-live": "polite" });
-  const wrong = make("div", { class: "lazyvos-error", role: "alert", hidden: true }, make("span"),
-    button("×", "close this message", "", () => show("")));
   const help = make("div", { class: "lazyvos-help", hidden: true }, HELP);
   const root = make("div", {
-    class: "lazyvos-clicker", tabindex: 0, role: "group", "data-lm-suppress-shortcuts": "true",
+    class: "lazyvos lazyvos-clicker", tabindex: 0, role: "group", "data-lm-suppress-shortcuts": "true",
     "aria-label": "click to segment; press ? for the keys",
   }, bar, help, wrong, stage, card, time, make("div", { class: "lazyvos-foot" }, status, legend), live);
   el.append(root);
@@ -188,7 +88,7 @@ function render({ model, el }) {
     if (!page.known.includes(id)) page.known = [...page.known, id].sort((a, b) => a - b);
     page.active = id;
     fillPicker();
-    draw();
+    redraw();
   }
 
   function toggle() {
@@ -201,7 +101,7 @@ function render({ model, el }) {
       heat.setAttribute("aria-pressed", page.entropy);
       send("entropy", { on: page.entropy });
     }
-    draw();
+    redraw();
   }
 
   function skip() {
@@ -218,14 +118,14 @@ function render({ model, el }) {
     page.lastId = Math.max(page.lastId + 1, Date.now());
     const made = { id: page.lastId, t: state.t, x, y, object, positive };
     page.pending.push(made);
-    draw();
+    redraw();
     send("click", made);
   }
 
   function enlarge() {
     page.times = page.times >= 4 ? 2 : page.times + 1;
     larger.textContent = `${page.times}×`;
-    draw();
+    redraw();
   }
 
   /** The part of the frame that the lens shows: its left and top, its side, and screen pixels per pixel of the frame. */
@@ -251,7 +151,7 @@ function render({ model, el }) {
       !(event.button === 2 || event.shiftKey || event.ctrlKey));
   }));
   lens.addEventListener("contextmenu", (event) => { event.preventDefault(); event.stopPropagation(); });
-  for (const kind of ["focus", "blur"]) lens.addEventListener(kind, guard(draw));
+  for (const kind of ["focus", "blur"]) lens.addEventListener(kind, guard(redraw));
 
   const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
@@ -263,7 +163,7 @@ function render({ model, el }) {
       const [dx, dy] = ARROWS[event.key];
       page.cross = [inside(page.cross[0] + dx * by, part.left), inside(page.cross[1] + dy * by, part.top)];
       tell(`cross at ${page.cross.join(", ")}`);
-      draw();
+      redraw();
     } else if (event.key === "Enter") {
       answerAt(...page.cross, !event.shiftKey);
     } else {
@@ -291,7 +191,7 @@ function render({ model, el }) {
   function move(dx, dy) {
     page.left = Math.min(Math.max(0, page.left + dx), state.size[1] * (1 - 1 / page.zoom));
     page.top = Math.min(Math.max(0, page.top + dy), state.size[0] * (1 - 1 / page.zoom));
-    draw();
+    redraw();
   }
 
   canvas.addEventListener("pointerdown", guard((event) => {
@@ -394,11 +294,9 @@ function render({ model, el }) {
     return parts.join(" · ");
   }
 
-  const signed = (value) => (value == null ? "" : `, ΔS ${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`);
-
   /** The value and the threshold that it passed, with as many digits as tell them apart. */
   function why(request) {
-    if (!request.passed) return ` uncertain (S ${request.score.toFixed(2)}${signed(request.delta)})`;
+    if (!request.passed) return ` uncertain (S ${request.score.toFixed(2)}${request.delta == null ? "" : `, ΔS ${signed(request.delta)}`})`;
     const [measure, value, threshold] = request.passed;
     const digits = [2, 3, 4, 5, 6].find((n) => value.toFixed(n) !== threshold.toFixed(n)) ?? 2;
     return `: ${measure} ${value.toFixed(digits)} ${value > threshold ? ">" : "≥"} ${threshold.toFixed(digits)}`;
@@ -488,7 +386,7 @@ function render({ model, el }) {
   }
 
   let frameRequest = 0;
-  function draw() {
+  function redraw() {
     if (!frameRequest) frameRequest = requestAnimationFrame(guard((now) => { frameRequest = 0; paint(now); }));
   }
 
@@ -533,7 +431,7 @@ function render({ model, el }) {
       strokes(context, ["#000", 5], ["#ffd400", 3]);
     }
     context.globalAlpha = 1;
-    if (!still?.matches) draw();
+    if (!still?.matches) redraw();
   }
 
   function paintLens() {
@@ -652,15 +550,15 @@ function render({ model, el }) {
     toLive.hidden = state.look == null;
     toLive.textContent = state.requests.length && state.look != null
       ? `${nameOf(state.requests[0].object)} is asked about · back to live` : "looking back · back to live";
-    if (state.error !== before.error) show(state.error);
+    if (state.error !== before.error) complain(state.error);
     tell(text || (state.playing ? "" : state.message || describe()));
-    draw();
+    redraw();
     Object.assign(root.dataset, { seq: state.seq, t: state.t, answer: state.answer, requests: state.requests.length });
   }
 
   const changed = guard(refresh);
   model.on("change:state", changed);
-  const watcher = new ResizeObserver(draw);
+  const watcher = new ResizeObserver(redraw);
   watcher.observe(root);
   const tick = setInterval(guard(() => {
     if (!state.live || !state.requests?.length) return;

@@ -9,7 +9,6 @@ import traceback
 from base64 import b64encode
 from collections import deque
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -21,11 +20,11 @@ from lazyvos.session import Session
 from lazyvos.types import Click, InputError
 from lazyvos_widgets.past import past_of
 from lazyvos_widgets.picture import caption, heat, jpeg, page, png, shrunk, still
+from lazyvos_widgets.source import source
 from lazyvos_widgets.threshold import Passed, passed
 from lazyvos_widgets.timeline import Timeline
 from lazyvos_widgets.worker import Worker
 
-HERE = Path(__file__).parent
 log = logging.getLogger(__name__)
 
 
@@ -56,8 +55,7 @@ class Clicker(anywidget.AnyWidget):
     errors: the newest errors of the page and of the work it asked for, oldest first.
     """
 
-    _esm = HERE / "clicker.js"
-    _css = HERE / "clicker.css"
+    _esm, _css = source("clicker")
 
     frame = traitlets.Bytes(b"").tag(sync=True)
     labels = traitlets.Bytes(b"").tag(sync=True)

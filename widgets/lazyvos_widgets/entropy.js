@@ -1,8 +1,6 @@
 // The page's side of lazyvos_widgets.EntropyCurve. Python owns the numbers and sends a window of them in at most some
 // hundred steps (lowest and highest value of each), with the marks in it. What is drawn (S or ΔS) and hovered lives here.
 
-const SVG = "http://www.w3.org/2000/svg";
-const SHAPES = ["●", "■", "▲", "◆", "★", "⬟", "✚"];
 const MARKS = { // kind: shape (from its middle), filled, name, pixels below the curve (so that marks of one frame are seen side by side)
   asked: ["m0-6l6 11h-12z", true, "request", -9], pseudo: ["m0-6l6 6l-6 6l-6-6z", false, "pseudo-correction", 0],
   clicked: ["m-4.5 0a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0-9 0z", true, "click", 9],
@@ -12,81 +10,23 @@ const MEASURES = { score: ["S", 0], delta: ["ΔS", 2] };
 const HELP = "← →: frame before, after (Shift: ten) · ↑ ↓: mark before, after · Home, End: first, last frame · L: back to live · "
   + "S: uncertainty or its change · Ctrl wheel, + and −: zoom, 0: all frames, drag: move · click: look at that frame · Esc: leave";
 
-function make(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (value === true) node.setAttribute(name, "");
-    else if (value !== false && value != null) node.setAttribute(name, value);
-  }
-  node.append(...children);
-  return node;
-}
-
-function draw(tag, attributes = {}, ...children) {
-  const node = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) if (value != null) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-}
-
-const minus = (text) => text.replace("-", "−");
-const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
-
-/** Round steps for an axis. */
-function ticks(low, high, count, least = 0) {
-  const raw = Math.max((high - low) / count, least) || 1, power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].map((k) => k * power).find((k) => k >= raw * 0.999), found = [];
-  for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k++) found.push(Number((k * step).toPrecision(10)));
-  return found;
-}
 
 function render({ model, el }) {
   const options = model.get("options");
   const page = {
-    measure: options.measure, asked: 0, waiting: false, next: null, at: undefined, told: "", drag: null, url: null, bytes: null,
+    measure: options.measure, asked: 0, waiting: false, next: null, at: undefined, drag: null, url: null, bytes: null,
   };
   let state = model.get("state"), tables = {}, scale = null;
 
   // Messages ---------------------------------------------------------------------------------------------------------
 
-  const send = (kind, content = {}) => model.send({ kind, ...content });
-
-  function report(error) {
-    complain(`This page: ${error?.message ?? error}`);
-    try {
-      send("error", { message: String(error?.message ?? error), stack: String(error?.stack ?? "") });
-    } catch (lost) {
-      console.error(error, lost);
-    }
-  }
-
-  const guard = (call) => (...given) => {
-    try {
-      return call(...given);
-    } catch (error) {
-      return report(error);
-    }
-  };
-
-  function complain(text) {
-    wrong.querySelector("span").textContent = text;
-    wrong.hidden = !text;
-  }
-
-  function tell(text) {
-    if (text && text !== page.told) live.textContent = text;
-    page.told = text;
-  }
+  const { send, guard, button, complain, tell, live, wrong } = basics(model);
 
   const css = (id) => `rgb(${options.colors[(id - 1) % options.colors.length].join(",")})`;
   const shapeOf = (id) => SHAPES[(id - 1) % SHAPES.length];
   const dashOf = (id) => (id > 1 ? `${4 + 2 * ((id - 2) % 3)} 2` : null);
 
   // Nodes ------------------------------------------------------------------------------------------------------------
-
-  const button = (text, label, key, call) =>
-    make("button", { type: "button", title: key ? `${label} (${key})` : label, "aria-label": label, onclick: guard(call) }, text);
 
   const status = make("span", { class: "lazyvos-entropy-status" });
   const measures = Object.fromEntries(Object.entries(MEASURES).map(([name, [text]]) =>
@@ -97,17 +37,14 @@ function render({ model, el }) {
   const whole = button("all", "all frames", "0", () => zoom(0));
   const helper = button("?", "keys", "", () => { help.hidden = !help.hidden; });
   const help = make("p", { class: "lazyvos-entropy-help", hidden: true }, HELP);
-  const wrong = make("div", { class: "lazyvos-error", role: "alert", hidden: true }, make("span"),
-    button("×", "close this message", "", () => complain("")));
   const plot = make("div", { class: "lazyvos-entropy-plot" });
   const legend = make("div", { class: "lazyvos-entropy-legend" });
   const picture = make("img", { alt: "the past frame that is looked at", hidden: true });
   const facts = make("div", { class: "lazyvos-entropy-facts" });
   const past = make("div", { class: "lazyvos-entropy-past", hidden: true }, picture, facts);
-  const tip = make("div", { class: "lazyvos-entropy-tip", hidden: true });
-  const live = make("div", { class: "lazyvos-live", role: "status", "aria-live": "polite" });
+  const tip = make("div", { class: "lazyvos-tip lazyvos-entropy-tip", hidden: true });
   const root = make("div", {
-    class: "lazyvos-entropy", tabindex: 0, role: "group", "data-lm-suppress-shortcuts": "true",
+    class: "lazyvos lazyvos-entropy", tabindex: 0, role: "group", "data-lm-suppress-shortcuts": "true",
     "aria-label": "uncertainty over the frames; arrow keys look at a frame, press ? for the keys",
   }, make("div", { class: "lazyvos-entropy-bar" }, status, back, ...Object.values(measures), before, after, wider, closer, whole, helper),
   help, wrong, plot, legend, past, tip, live);

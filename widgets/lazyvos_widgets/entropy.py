@@ -10,7 +10,6 @@ import traceback
 from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import anywidget
@@ -28,10 +27,10 @@ from lazyvos_widgets.clicker import Clicker
 from lazyvos_widgets.course import MEASURES, Course, moments_of
 from lazyvos_widgets.past import Past, Reader, Seen, past_of
 from lazyvos_widgets.picture import figure_png, jpeg, page, shrunk
+from lazyvos_widgets.source import source
 from lazyvos_widgets.timeline import ASKED, CLICKED, PSEUDO
 from lazyvos_widgets.worker import Worker
 
-HERE = Path(__file__).parent
 PREVIEW = 420
 """Longer side of the picture of a past frame, in pixels."""
 log = logging.getLogger(__name__)
@@ -62,8 +61,7 @@ class EntropyCurve(anywidget.AnyWidget):
     errors: the newest errors of the page, oldest first.
     """
 
-    _esm = HERE / "entropy.js"
-    _css = HERE / "entropy.css"
+    _esm, _css = source("entropy")
 
     state = traitlets.Dict().tag(sync=True)
     options = traitlets.Dict().tag(sync=True)

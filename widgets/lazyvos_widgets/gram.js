@@ -1,7 +1,6 @@
 // The page's side of lazyvos_widgets.GramInspector. Python owns the log: `state` has the course of log10|Γ| over the offered
 // frames, `detail` the memory that is shown (of the hovered or selected frame, or as it is now). Only highlights live here.
 
-const SVG = "http://www.w3.org/2000/svg";
 const CIVIDIS = [[0, 34, 78], [8, 51, 112], [53, 69, 108], [79, 87, 108], [102, 105, 112], [125, 124, 120], [148, 142, 119],
   [174, 163, 113], [200, 184, 102], [229, 207, 82], [254, 232, 56]];
 const GAIN = "#009e73", LOSS = "#d55e00", PLAIN = "#8a8a8a";
@@ -9,95 +8,35 @@ const MARKS = { // reason: shape and colour (Okabe and Ito), lane under the curv
   filled: ["circle", "#0072b2"], replaced: ["triangle", "#009e73"], "no gain": ["cross", "#e69f00", 0], "lower bound": ["wedge", "#d55e00", 1],
 };
 const OTHER = ["square", "#cc79a7"];
-const SHAPES = {
+const FORMS = {
   circle: "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z", triangle: "M0-5L5 4H-5z", wedge: "M0 5L5-4H-5z", square: "M-4-4H4V4H-4z",
   cross: "M-4-4L4 4M-4 4L4-4",
 };
 const HELP = "← →: frame before, after (Shift: ten) · Home, End: first, last · ↑ ↓: a slot · L: the memory as it is now · "
   + "click on the curve: select a frame · hover: look at one · Esc: leave";
 
-function make(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (value === true) node.setAttribute(name, "");
-    else if (value !== false && value != null) node.setAttribute(name, value);
-  }
-  node.append(...children);
-  return node;
-}
-
-function draw(tag, attributes = {}, ...children) {
-  const node = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) if (value != null) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-}
-
-const minus = (text) => text.replace("-", "−");
 const show3 = (value) => (value == null ? "−∞" : minus(value.toFixed(3)));
-const signed = (value) => (value == null ? "−∞" : `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`);
 
 function heat(level) {
   const place = Math.min(1, Math.max(0, level)) * (CIVIDIS.length - 1), step = Math.min(Math.floor(place), CIVIDIS.length - 2);
   return CIVIDIS[step].map((low, c) => Math.round(low + (CIVIDIS[step + 1][c] - low) * (place - step)));
 }
 
-/** Round steps for an axis. */
-function ticks(low, high, count) {
-  const raw = (high - low) / count || 1, power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].map((k) => k * power).find((k) => k >= raw), found = [];
-  for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k++) found.push(Number((k * step).toPrecision(10)));
-  return found;
-}
-
 function render({ model, el }) {
   let state = model.get("state"), detail = model.get("detail");
-  const page = { slot: null, hover: null, asked: 0, waiting: false, next: undefined, told: "", urls: new Map() };
+  const page = { slot: null, hover: null, asked: 0, waiting: false, next: undefined, urls: new Map() };
 
   // Messages ---------------------------------------------------------------------------------------------------------
 
-  const send = (kind, content = {}) => model.send({ kind, ...content });
-
-  function report(error) {
-    complain(`This page: ${error?.message ?? error}`);
-    try {
-      send("error", { message: String(error?.message ?? error), stack: String(error?.stack ?? "") });
-    } catch (lost) {
-      console.error(error, lost);
-    }
-  }
-
-  const guard = (call) => (...given) => {
-    try {
-      return call(...given);
-    } catch (error) {
-      return report(error);
-    }
-  };
-
-  function complain(text) {
-    wrong.querySelector("span").textContent = text;
-    wrong.hidden = !text;
-  }
-
-  function tell(text) {
-    if (text && text !== page.told) live.textContent = text;
-    page.told = text;
-  }
+  const { send, guard, button, complain, tell, live, wrong } = basics(model);
 
   // Nodes ------------------------------------------------------------------------------------------------------------
-
-  const button = (text, label, key, call) =>
-    make("button", { type: "button", title: key ? `${label} (${key})` : label, "aria-label": label, onclick: guard(call) }, text);
 
   const status = make("span", { class: "lazyvos-gram-status" });
   const back = button("◀", "frame before", "←", () => step(-1)), on = button("▶", "frame after", "→", () => step(1));
   const now = button("now", "the memory as it is now", "L", () => select(null));
   const helper = button("?", "keys", "", () => { help.hidden = !help.hidden; });
   const help = make("p", { class: "lazyvos-gram-help", hidden: true }, HELP);
-  const wrong = make("div", { class: "lazyvos-error", role: "alert", hidden: true }, make("span"),
-    button("×", "close this message", "", () => complain("")));
   const matrixTitle = make("h4"), matrix = make("div"), barsTitle = make("h4"), bars = make("div");
   const left = make("section", { class: "lazyvos-gram-panel" }, matrixTitle, matrix);
   const right = make("section", { class: "lazyvos-gram-panel wide" }, barsTitle, bars);
@@ -105,10 +44,9 @@ function render({ model, el }) {
   const course = make("div", { class: "lazyvos-gram-course" });
   const legend = make("div", { class: "lazyvos-gram-legend" });
   const note = make("p", { class: "lazyvos-gram-note", hidden: true });
-  const tip = make("div", { class: "lazyvos-gram-tip", hidden: true });
-  const live = make("div", { class: "lazyvos-live", role: "status", "aria-live": "polite" });
+  const tip = make("div", { class: "lazyvos-tip lazyvos-gram-tip", hidden: true });
   const root = make("div", {
-    class: "lazyvos-gram", tabindex: 0, role: "group", "data-lm-suppress-shortcuts": "true",
+    class: "lazyvos lazyvos-gram", tabindex: 0, role: "group", "data-lm-suppress-shortcuts": "true",
     "aria-label": "Gram matrix of the memory; arrow keys select a frame, press ? for the keys",
   }, make("div", { class: "lazyvos-gram-bar" }, status, back, on, now, helper), help, wrong,
   make("h4", {}, "log₁₀|Γ| over the offered frames"), course, legend, note,
@@ -157,7 +95,7 @@ function render({ model, el }) {
   }
 
   function slotWords(n) {
-    const what = detail.what_if ? `: in its place log₁₀|Γ| ${show3(detail.what_if[n])} (${signed(gain(n))})` : "";
+    const what = detail.what_if ? `: in its place log₁₀|Γ| ${show3(detail.what_if[n])} (${signed(gain(n), 3)})` : "";
     return `slot ${n + 1}, frame ${detail.entries[n]}${stays(n) ? ", always stays" : ""}${what}`;
   }
 
@@ -286,7 +224,7 @@ function render({ model, el }) {
     entries.forEach((entry, n) => {
       const change = gain(n), size = change == null ? half : Math.abs(change) / reach * half, y = n * cell;
       const gains = change != null && change >= 0, paint = stays(n) ? PLAIN : gains ? GAIN : LOSS;
-      const marks = `${show3(detail.what_if[n])} (${signed(change)})${n === detail.best ? " ★" : ""}`;
+      const marks = `${show3(detail.what_if[n])} (${signed(change, 3)})${n === detail.best ? " ★" : ""}`;
       svg.append(
         draw("rect", { class: "lazyvos-gram-row", "data-slot": n, x: 0, y, width, height: cell }),
         draw("text", { x: gutter - 6, y: y + cell / 2 + 4, "text-anchor": "end", "pointer-events": "none" }, String(entry)),
@@ -346,7 +284,7 @@ function render({ model, el }) {
 
   function mark(reason, x, y, size = 1) {
     const [shape, paint] = markOf(reason), open = shape === "cross";
-    return draw("path", { d: SHAPES[shape], transform: `translate(${x} ${y}) scale(${size})`, fill: open ? "none" : paint,
+    return draw("path", { d: FORMS[shape], transform: `translate(${x} ${y}) scale(${size})`, fill: open ? "none" : paint,
       stroke: open ? paint : "var(--lazyvos-paper)", "stroke-width": open ? 2.2 : 0.8, class: "lazyvos-gram-mark", "data-reason": reason });
   }
 

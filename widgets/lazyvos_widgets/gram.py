@@ -9,7 +9,6 @@ import time
 from base64 import b64encode
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -22,8 +21,8 @@ from lazyvos.plot_gram import describe, gram_png
 from lazyvos.session import Session
 from lazyvos.types import InputError, Step
 from lazyvos_widgets.picture import page
+from lazyvos_widgets.source import source
 
-HERE = Path(__file__).parent
 log = logging.getLogger(__name__)
 
 
@@ -47,8 +46,7 @@ class GramInspector(anywidget.AnyWidget):
     errors: the newest errors of the page, oldest first.
     """
 
-    _esm = HERE / "gram.js"
-    _css = HERE / "gram.css"
+    _esm, _css = source("gram")
 
     state = traitlets.Dict().tag(sync=True)
     detail = traitlets.Dict().tag(sync=True)

@@ -1,80 +1,11 @@
 // The page's side of lazyvos_widgets.RoundsView. Python owns the truth: the rounds, the clicks that wait (`state`) and the numbers of every
 // frame (`curve`). Frames come one at a time, on demand, as messages; some dozen are kept here, compressed.
 
-const SVG = "http://www.w3.org/2000/svg";
-const SHAPES = ["●", "■", "▲", "◆", "★", "⬟", "✚"];
 const KEEP = 64; // frames kept in the page, compressed
-const ICONS = {
-  undo: "M6.5 2v3C11 5 14 8 14 13c-1.5-2.5-4-4-7.5-4v3L1 7z", redo: "M9.5 2v3C5 5 2 8 2 13c1.5-2.5 4-4 7.5-4v3L15 7z",
-};
 const HELP = "click: this belongs to the object · right or Shift click: this does not · 1–9: pick an object · Z / Shift Z: last click back, again · "
   + "Enter: propagate · X: cancel the round · U / Shift U: undo, redo a whole round · ← →: frame before, after (Shift: ten) · ↑ ↓: clicked frame before, after · "
   + "Home, End: first, last frame · G: suggested frame · Space: play, stop · B: before and after the last round (, and . move the divider) · "
   + "M: masks · S: what the curve shows · Ctrl wheel, + and −: zoom, 0: whole frame, drag: move · Esc: leave";
-
-function make(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (value === true) node.setAttribute(name, "");
-    else if (value !== false && value != null) node.setAttribute(name, value);
-  }
-  node.append(...children);
-  return node;
-}
-
-function draw(tag, attributes = {}, ...children) {
-  const node = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) if (value != null) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-}
-
-function icon(name) {
-  const holder = make("span");
-  holder.innerHTML = `<svg viewBox="0 0 16 16" width="14" height="14" aria-hidden="true"><path fill="currentColor" d="${ICONS[name]}"/></svg>`;
-  return holder.firstChild;
-}
-
-function bitmap(bytes, type) {
-  if (!bytes?.byteLength) return null;
-  return createImageBitmap(new Blob([bytes], { type }), type === "image/png" ? { colorSpaceConversion: "none", premultiplyAlpha: "none" } : {});
-}
-
-function canvasOf(data) {
-  const canvas = make("canvas");
-  canvas.width = data.width;
-  canvas.height = data.height;
-  canvas.getContext("2d").putImageData(data, 0, 0);
-  return canvas;
-}
-
-/** Fill and outline of every object as two pictures. */
-function paintLabels(image, colorOf) {
-  if (!image) return null;
-  const { width, height } = image, whole = make("canvas");
-  Object.assign(whole, { width, height });
-  const context = whole.getContext("2d", { willReadFrequently: true });
-  context.drawImage(image, 0, 0);
-  const { data } = context.getImageData(0, 0, width, height), fill = new ImageData(width, height), edge = new ImageData(width, height);
-  const ids = new Set();
-  for (let y = 0, i = 0; y < height; y++) {
-    for (let x = 0; x < width; x++, i += 4) {
-      const label = data[i];
-      if (label === 0 || label === 255) continue;
-      ids.add(label);
-      const color = colorOf(label);
-      fill.data.set(color, i);
-      fill.data[i + 3] = 255;
-      if ((x && data[i - 4] !== label) || (x + 1 < width && data[i + 4] !== label) || (y && data[i - 4 * width] !== label)
-        || (y + 1 < height && data[i + 4 * width] !== label)) {
-        edge.data.set(color, i);
-        edge.data[i + 3] = 255;
-      }
-    }
-  }
-  return { fill: canvasOf(fill), edge: canvasOf(edge), ids };
-}
 
 /** A store of at most `size` things; the one not used for longest goes. */
 function store(size) {
@@ -113,48 +44,19 @@ function render({ model, el }) {
   const page = {
     t: state.t ?? 0, version: -1, active: options.objects[0], known: [...options.objects], opacity: options.opacity, masks: true, compare: false, divide: 0.5,
     zoom: 1, left: 0, top: 0, pending: [], lastId: 0, asked: 0, waiting: false, since: 0, playing: false, drag: null, scrub: null, measure: options.measures[0],
-    object: "mean", told: "", jump: state.jump, paints: 0, timer: 0,
+    object: "mean", jump: state.jump, paints: 0, timer: 0,
   };
   const frames = store(KEEP), masks = store(KEEP);
   let layers = { t: null, frame: null, after: null, before: null }, scale = null;
 
   // Messages ---------------------------------------------------------------------------------------------------------
 
-  const send = (kind, content = {}) => model.send({ kind, ...content });
-
-  function report(error) {
-    complain(`This page: ${error?.message ?? error}`);
-    try {
-      send("error", { message: String(error?.message ?? error), stack: String(error?.stack ?? "") });
-    } catch (lost) {
-      console.error(error, lost);
-    }
-  }
-
-  const guard = (call) => (...given) => {
-    try {
-      const result = call(...given);
-      return result instanceof Promise ? result.catch(report) : result;
-    } catch (error) {
-      return report(error);
-    }
-  };
-
-  function complain(text) {
-    wrong.querySelector("span").textContent = text;
-    wrong.hidden = !text;
-  }
-
-  function tell(text) {
-    if (text && text !== page.told) live.textContent = text;
-    page.told = text;
-  }
+  const { send, guard, complain, tell, live, wrong } = basics(model);
 
   const colorOf = (id) => options.colors[(id - 1) % options.colors.length];
   const css = (id) => `rgb(${colorOf(id).join(",")})`;
   const shapeOf = (id) => SHAPES[(id - 1) % SHAPES.length];
   const nameOf = (id) => options.names[id] ?? `object ${id}`;
-  const within = (value, low, high) => Math.min(Math.max(value, low), high);
 
   // Nodes ------------------------------------------------------------------------------------------------------------
 
@@ -197,12 +99,10 @@ function render({ model, el }) {
   const status = make("span", { class: "lazyvos-rounds-status" });
   const plot = make("div", { class: "lazyvos-rounds-plot" });
   const legend = make("div", { class: "lazyvos-rounds-legend" });
-  const tip = make("div", { class: "lazyvos-rounds-tip", hidden: true });
-  const live = make("div", { class: "lazyvos-live", role: "status", "aria-live": "polite" });
-  const wrong = make("div", { class: "lazyvos-error", role: "alert", hidden: true }, make("span"), button("×", "close this message", "", () => complain("")));
+  const tip = make("div", { class: "lazyvos-tip lazyvos-rounds-tip", hidden: true });
   const help = make("p", { class: "lazyvos-rounds-help", hidden: true }, HELP);
   const root = make("div", {
-    class: "lazyvos-rounds", tabindex: 0, role: "group", "data-lm-suppress-shortcuts": "true", "aria-label": "segment a clip in rounds of clicks; press ? for the keys",
+    class: "lazyvos lazyvos-rounds", tabindex: 0, role: "group", "data-lm-suppress-shortcuts": "true", "aria-label": "segment a clip in rounds of clicks; press ? for the keys",
   }, make("div", { class: "lazyvos-rounds-bar" }, picker, unclick, reclick, run, make("span", { class: "lazyvos-rounds-gap" }), undo, redo, compare, slider, helper),
   help, stage, wrong, running, waits, make("div", { class: "lazyvos-rounds-bar below" }, play, status, suggest, measures, ofObject), plot, legend, tip, live);
   el.append(root); // what comes and goes lies below the picture, which must not move between two clicks

@@ -9,7 +9,6 @@ import traceback
 from base64 import b64encode
 from collections import deque
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -22,10 +21,10 @@ from lazyvos.types import Click, InputError
 from lazyvos_widgets import rounds_still as still
 from lazyvos_widgets.picture import figure_png, jpeg, png, shrunk
 from lazyvos_widgets.quality import QUALITIES, UNCERTAINTY, Curves, Quality, truth_reader
+from lazyvos_widgets.source import source
 from lazyvos_widgets.waiting import Waiting, plain
 from lazyvos_widgets.worker import Worker
 
-HERE = Path(__file__).parent
 TICK = 0.1
 """Seconds between two reports of a round's progress."""
 log = logging.getLogger(__name__)
@@ -58,8 +57,7 @@ class RoundsView(anywidget.AnyWidget):
     errors: the newest errors of the page and of the work it asked for, oldest first.
     """
 
-    _esm = HERE / "rounds.js"
-    _css = HERE / "rounds.css"
+    _esm, _css = source("rounds")
 
     state = traitlets.Dict().tag(sync=True)
     curve = traitlets.Dict().tag(sync=True)
