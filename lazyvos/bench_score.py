@@ -120,7 +120,7 @@ def bench_score(
     Returns a plain dict: ``size``, ``frames``, ``objects``; ``plain`` (with scikit-image) and ``plain_opencv``, each with ``cpu`` and
     ``wall`` seconds of both ways, ``times_cpu``, ``times_wall`` and the largest ``difference`` of a number; ``processes`` with ``frames``,
     ``one`` and ``two`` wall seconds, their quotient ``share`` and the largest ``difference``; and, for busy machines, CPU seconds: ``cpu_one``
-    of one process, ``cpu_two`` of the starting process plus half of those of the two others, and their quotient ``cpu_share``.
+    of one process, ``cpu_two`` half of those of two, and their quotient ``cpu_share``.
     """
     found: dict[str, Any] = {"size": list(size), "frames": clips * frames}
     with tempfile.TemporaryDirectory(prefix="lazyvos-bench-") as name:
@@ -154,7 +154,7 @@ def bench_score(
                 tables[processes], (cpu, wall) = _best(lambda p=processes: score_folder(gt, pred, "davis", processes=p), 1)  # type: ignore[misc]
                 after = os.times()
                 others = after.children_user + after.children_system - before.children_user - before.children_system
-                into.append((cpu + others / 2, wall))
+                into.append(((cpu + others) / processes, wall))
         pairs = [(a[c], b[c]) for a, b in zip(tables[1].objects, tables[2].objects, strict=True) for c in ("J", "F", "J_decay", "F_decay")]
         (cpu_one, one), (cpu_two, two) = ((min(c for c, _ in t), min(w for _, w in t)) for t in times.values())
         found["processes"] = {

@@ -12,6 +12,7 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -245,7 +246,7 @@ def measure_all(jobs: Sequence[Job], processes: int = 1, done: Callable[[int], A
                 result.update(measure(replace(piece, truth=job.truth)))
                 done(len(piece.names))
         return results
-    most = max(4, min(24, frames // (4 * processes)))
+    most = max(4, min(32, frames // (4 * processes)))
     pieces = [(n, piece) for n, job in enumerate(jobs) for piece in job.split(most)]
     pieces.sort(key=lambda piece: -len(piece[1].names))
     try:
@@ -268,7 +269,7 @@ def measure_all(jobs: Sequence[Job], processes: int = 1, done: Callable[[int], A
                     n, piece = waiting.pop(future)
                     results[n].update(measure(piece))
                     done(len(piece.names))
-                collect([f for f in waiting if f.done()])
+                collect(takewhile(Future.done, list(islice(waiting, 8))))
             collect(as_completed(list(waiting)))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

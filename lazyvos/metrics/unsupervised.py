@@ -11,7 +11,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from lazyvos.metrics.davis import VOID, ObjectScore, Score, series_statistics
 from lazyvos.metrics.jf import boundary_map, disk, tolerance_radius
@@ -59,6 +58,8 @@ def assign(j: np.ndarray, f: np.ndarray) -> list[int]:
 
     ``j`` and ``f`` are ``[proposals, objects, frames]`` with at least as many proposals as objects.
     """
+    from scipy.optimize import linear_sum_assignment  # only here: it takes half a second to import
+
     rows, columns = linear_sum_assignment(-(j.mean(2) + f.mean(2)) / 2)
     at = dict(zip(columns.tolist(), rows.tolist(), strict=True))
     return [at[k] for k in range(j.shape[1])]
