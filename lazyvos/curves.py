@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
+from lazyvos.journal import journal_events
 from lazyvos.types import InputError, Step
 
 POINTS = 3000
@@ -113,17 +112,14 @@ class Curves:
 
         Raises :class:`InputError` where the file is missing or holds no frame.
         """
-        file = Path(path)
-        if not file.is_file():
-            raise InputError(f"{file} does not exist; give the path of a session.jsonl file")
-        frames = sum(1 for event in _events(file) if event.get("event") == "commit")
+        frames = sum(event["event"] == "commit" for event in journal_events(path))
         if not frames:
-            raise InputError(f"{file} holds no tracked frame; give a session.jsonl file of a run")
+            raise InputError(f"{path} holds no tracked frame; give a session.jsonl file of a run")
         curves = Curves.empty(frames, points)
-        for event in _events(file):
-            if event.get("event") == "request":
+        for event in journal_events(path):
+            if event["event"] == "request":
                 curves.marks["request"].add(Mark(event["t"], int(event["object"]), event.get("score")))
-            elif event.get("event") == "commit":
+            elif event["event"] == "commit":
                 curves._commit(event)
         return curves._flushed()
 
@@ -177,14 +173,3 @@ class Curves:
         for line in (*self.scores.values(), *self.iou.values(), self.gram):
             line.flush()
         return self
-
-
-def _events(file: Path) -> Iterator[dict[str, Any]]:
-    with file.open("rb") as lines:
-        for line in lines:
-            try:
-                event = json.loads(line)
-            except ValueError:  # a crash cut this line off
-                continue
-            if isinstance(event, dict):
-                yield event

@@ -33,7 +33,7 @@ _SHIPPED = {
 _BASES = {"tiny-evidential": "tiny"}
 """Networks whose file holds only what differs from another shipped one."""
 MEMBERS = {"tiny-b": "tiny", "tiny-c": "tiny", "tiny-drop": "tiny"}
-"""Other weights of a network of :data:`NETWORKS`: two that were trained apart (for an ensemble), one trained with dropout."""
+"""Other weights of a network of :data:`NETWORKS`: two trained on with other pictures (for an ensemble), one trained with dropout."""
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "tiny": lambda: XMem(XMemConfig.tiny()),

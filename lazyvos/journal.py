@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,15 +80,14 @@ class Journal:
             self._file = None
 
 
-def read_journal(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """All events of a journal file; lines that a crash cut off are left out.
+def journal_events(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    """Events of a journal file one after another; lines that a crash cut off are left out.
 
-    Raises :class:`InputError` where the file is missing or holds no event.
+    Raises :class:`InputError` where the file is missing.
     """
     source = Path(path)
     if not source.is_file():
         raise InputError(f"{source} does not exist; give the path of a session.jsonl file")
-    events = []
     with source.open("rb") as lines:
         for line in lines:
             try:
@@ -96,9 +95,17 @@ def read_journal(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
             except ValueError:
                 continue
             if isinstance(entry, dict) and "event" in entry:
-                events.append(entry)
+                yield entry
+
+
+def read_journal(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """All events of a journal file, see :func:`journal_events`.
+
+    Raises :class:`InputError` where the file is missing or holds no event.
+    """
+    events = list(journal_events(path))
     if not events:
-        raise InputError(f"{source} holds no session events; give a session.jsonl file written by a session")
+        raise InputError(f"{path} holds no session events; give a session.jsonl file written by a session")
     return events
 
 

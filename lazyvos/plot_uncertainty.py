@@ -13,7 +13,7 @@ import numpy as np
 
 from lazyvos.curves import POINTS, Curves
 from lazyvos.interact.limits import logged
-from lazyvos.journal import read_journal
+from lazyvos.journal import journal_events
 from lazyvos.masks.overlay import OVERLAY_COLORS
 from lazyvos.metrics.calibration import Calibration, Reliability
 from lazyvos.metrics.correlation import Correlations
@@ -227,7 +227,7 @@ def _curves(what: Iterable[Step] | str | PathLike[str], points: int) -> Curves:
 
 def _logged(what: Any) -> dict[str, float]:
     """Thresholds of a run by what they decide; a level trigger's are not among them, they are no lines on ΔS_R."""
-    known = logged(read_journal(what)) if isinstance(what, str | PathLike) else None
+    known = logged(journal_events(what)) if isinstance(what, str | PathLike) else None
     return THRESHOLDS if known is None else {kind: value for kind, measure, value in known if (measure == "score") == (kind == "memory")}
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from lazyvos.experiments.civos_play import Play, play_all, sessions
 from lazyvos.experiments.interactive import Benchmark
 from lazyvos.experiments.recipe import Cell, Recipe, Records, Setting
-from lazyvos.hub import shipped
 from lazyvos.interact.strategies import Kind, Strategy
 
 __all__ = ["CIVOS", "CLIPS", "RECIPES", "STRATEGIES", "play"]
@@ -68,12 +67,8 @@ def play(setting: Setting, found: Mapping[str, str], kind: Kind, limit: int) -> 
         )  # fmt: skip
     return Play(
         name=f"tiny, {kind}, limit {limit}, generated", weights=own("tiny"), refiner_weights=own("tiny-click"),
-        refiner_options=REFINER, fusion=_fusion(), size=96, **CLIPS, **common,
+        refiner_options=REFINER, fusion="linear", size=96, **CLIPS, **common,
     )  # fmt: skip
-
-
-def _fusion() -> str:
-    return "learned" if "tiny-fusion" in shipped() else "linear"
 
 
 def interactive(setting: Setting, found: Mapping[str, str]) -> list[Cell]:
@@ -94,7 +89,7 @@ def clicks(setting: Setting, found: Mapping[str, str]) -> list[Cell]:
 
 
 def _cell(setting: Setting, found: Mapping[str, str], row: int, kind: Kind, limit: int, heading: str, name: str) -> Cell:
-    ran = f"tiny, tiny refiner, {_fusion()} fusion, {kind}" if setting.scale == "smoke" else ""
+    ran = f"tiny, tiny refiner, linear fusion, {kind}" if setting.scale == "smoke" else ""
     return Cell(row, heading, play(setting, found, kind, limit), partial(measured, name=name), 1.0, ".2f", ran)
 
 

@@ -19,6 +19,7 @@ from lazyvos.experiments.data import fingerprint, open_dataset
 from lazyvos.experiments.executors import Identity, Task, open_executor
 from lazyvos.experiments.experiment import Experiment
 from lazyvos.experiments.frame import tidy
+from lazyvos.experiments.recipe import Records
 from lazyvos.experiments.store import Store
 from lazyvos.types import InputError
 
@@ -71,6 +72,13 @@ class Run(Iterator[Result]):
 
     def __next__(self) -> Result:
         return next(self._results)
+
+    def records(self) -> dict[str, Records]:
+        """Go on to the end: what every experiment recorded, by its name, in the order of its sequences."""
+        found: dict[str, dict[str, Any]] = {name: {} for name in self.sequences}
+        for result in self:
+            found[result.experiment][result.sequence] = result.record
+        return {name: [found[name][s] for s in order] for name, order in self.sequences.items()}
 
     def close(self) -> None:
         """Stop; what is finished stays."""

@@ -7,7 +7,7 @@ answer: does the score tell where a mask fails? Nothing is corrected. All estima
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -151,16 +151,6 @@ def _interval(values: np.ndarray, draws: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def recorded(experiments: Iterable[Experiment], **options: Any) -> dict[str, Records]:
-    """Run experiments (``options`` of :func:`lazyvos.experiments.run`; what is finished is not run again): their records by name."""
-    todo = list(experiments)
-    running = run(todo, **options)
-    found: dict[str, dict[str, Any]] = {e.name: {} for e in todo}
-    for result in running:
-        found[result.experiment][result.sequence] = result.record
-    return {name: [of[s] for s in running.sequences[name]] for name, of in found.items()}
-
-
 def study(
     out: str | PathLike[str], *, seeds: Sequence[int] = (1, 2, 3), cases: Sequence[str] = ("crowd", "hard"), length: int = 600,
     size: int | None = 144, folder: str | None = None, split: str | None = None, sequences: Sequence[str] | None = None,
@@ -179,4 +169,4 @@ def study(
     else:
         experiments = arms(folder, {} if split is None else {"split": split}, sequences=sequences, size=size, **more)
     executor = "local" if workers == 1 else "processes"
-    return condense(recorded(experiments, executor=executor, workers=workers, out=out, progress=progress))
+    return condense(run(experiments, executor, workers, out, progress).records())

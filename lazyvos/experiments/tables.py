@@ -20,7 +20,7 @@ from lazyvos.experiments.engine import Report, run
 from lazyvos.experiments.experiment import Experiment
 from lazyvos.experiments.frame import tidy
 from lazyvos.experiments.layout import layout, partial_notes
-from lazyvos.experiments.recipe import Cell, Figure, Made, Recipe, Records, Setting
+from lazyvos.experiments.recipe import Cell, Figure, Made, Recipe, Setting
 from lazyvos.hub import shipped
 from lazyvos.types import InputError
 
@@ -144,10 +144,7 @@ def _fusion(experiment: Experiment | Play) -> str | None:
 def _engine(experiments: Sequence[Any], out: str | Path, progress: bool, executor: Any, workers: int) -> Made:
     """Experiments of the engine; records in the order of their sequences."""
     running = run(experiments, executor, workers, out, progress)
-    found: dict[str, dict[str, Any]] = {e.name: {} for e in experiments}
-    for result in running:
-        found[result.experiment][result.sequence] = result.record
-    records: dict[str, Records] = {name: [of[s] for s in running.sequences[name]] for name, of in found.items()}
+    records = running.records()
     return Made(records, tidy((name, record) for name, several in records.items() for record in several), running.report)
 
 

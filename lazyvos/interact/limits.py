@@ -39,7 +39,5 @@ def limits(policy: Any) -> list[Limit]:
 
 def logged(events: Iterable[Mapping[str, Any]]) -> list[Limit] | None:
     """The thresholds that a session's log names in its first event; ``None`` where it names none (logs of earlier versions)."""
-    for event in events:
-        if event.get("event") == "opened" and isinstance(event.get("thresholds"), list):
-            return [Limit(str(kind), str(measure), float(value)) for kind, measure, value in event["thresholds"]]
-    return None
+    found = next(iter(events), {}).get("thresholds")
+    return None if found is None else [Limit(*limit) for limit in found]

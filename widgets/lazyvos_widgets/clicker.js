@@ -25,7 +25,7 @@ function render({ model, el }) {
   const options = model.get("options");
   const page = {
     active: options.objects[0], known: [...options.objects], opacity: options.opacity, entropy: options.entropy, heat: options.entropy_opacity, masks: true,
-    zoom: 1, left: 0, top: 0, pending: [], lastId: 0, token: 0, painted: 0, drag: null, times: 3, cross: null,
+    zoom: 1, left: 0, top: 0, pending: [], lastId: 0, token: 0, painted: 0, times: 3, cross: null,
   };
   let state = model.get("state");
   const layers = { frame: null, labels: null, heat: null, region: null, sources: {} };
@@ -172,57 +172,7 @@ function render({ model, el }) {
     return true;
   }
 
-  const scaleNow = () => page.zoom * canvas.clientWidth / state.size[1];
-
-  /** Where an event is, in pixels of the frame. */
-  function place(event) {
-    const box = canvas.getBoundingClientRect(), scale = scaleNow();
-    return [(event.clientX - box.left) / scale + page.left, (event.clientY - box.top) / scale + page.top];
-  }
-
-  function zoom(factor, x = page.left + state.size[1] / page.zoom / 2, y = page.top + state.size[0] / page.zoom / 2) {
-    const wanted = Math.min(12, Math.max(1, page.zoom * factor)), ratio = page.zoom / wanted;
-    page.left = x - (x - page.left) * ratio;
-    page.top = y - (y - page.top) * ratio;
-    page.zoom = wanted;
-    move(0, 0);
-  }
-
-  function move(dx, dy) {
-    page.left = Math.min(Math.max(0, page.left + dx), state.size[1] * (1 - 1 / page.zoom));
-    page.top = Math.min(Math.max(0, page.top + dy), state.size[0] * (1 - 1 / page.zoom));
-    redraw();
-  }
-
-  canvas.addEventListener("pointerdown", guard((event) => {
-    if (event.button > 2) return;
-    event.preventDefault();
-    root.focus({ preventScroll: true });
-    canvas.setPointerCapture(event.pointerId);
-    page.drag = { x: event.clientX, y: event.clientY, moved: event.button === 1, button: event.button };
-  }));
-  canvas.addEventListener("pointermove", guard((event) => {
-    if (!page.drag) return;
-    const dx = event.clientX - page.drag.x, dy = event.clientY - page.drag.y;
-    if (!page.drag.moved && Math.hypot(dx, dy) < 5) return;
-    Object.assign(page.drag, { moved: true, x: event.clientX, y: event.clientY });
-    move(-dx / scaleNow(), -dy / scaleNow());
-  }));
-  canvas.addEventListener("pointerup", guard((event) => {
-    const drag = page.drag;
-    page.drag = null;
-    if (!drag || drag.moved) return;
-    const [x, y] = place(event).map(Math.floor);
-    if (x < 0 || y < 0 || x >= state.size[1] || y >= state.size[0]) return;
-    click(x, y, !(drag.button === 2 || event.shiftKey || event.ctrlKey));
-  }));
-  canvas.addEventListener("pointercancel", () => { page.drag = null; });
-  stage.addEventListener("contextmenu", (event) => { event.preventDefault(); event.stopPropagation(); });
-  canvas.addEventListener("wheel", guard((event) => {
-    if (!event.ctrlKey && !event.metaKey) return;
-    event.preventDefault();
-    zoom(Math.exp(-event.deltaY / 300), ...place(event));
-  }), { passive: false });
+  const { scaleNow, zoom } = hand({ canvas, stage, root, page, size: () => state.size, guard, redraw, click });
 
   time.addEventListener("click", guard((event) => {
     root.focus({ preventScroll: true });

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-import traceback
 from base64 import b64encode
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import anywidget
 import numpy as np
 import traitlets
 
 from lazyvos.masks import OVERLAY_COLORS
 from lazyvos.session import Session
 from lazyvos.types import Click, InputError
+from lazyvos_widgets.page import Page, source
 from lazyvos_widgets.past import past_of
 from lazyvos_widgets.picture import caption, heat, jpeg, page, png, shrunk, still
-from lazyvos_widgets.source import source
 from lazyvos_widgets.threshold import Passed, passed
 from lazyvos_widgets.timeline import Timeline
 from lazyvos_widgets.worker import Worker
 
-log = logging.getLogger(__name__)
 
-
-class Clicker(anywidget.AnyWidget):
+class Clicker(Page):
     """The click widget of one session.
 
     The page sends what a person does as small messages; they are worked off in one background thread, so the
@@ -74,7 +68,6 @@ class Clicker(anywidget.AnyWidget):
         ids = [Click(0, 0, int(name)).object for name in objects]
         names = {int(name): str(text) for name, text in objects.items()} if isinstance(objects, Mapping) else {}
         self.session = session
-        self.errors: deque[str] = deque(maxlen=100)
         self.timeline = Timeline()
         self._rate, self._longest, self._quality, self._heat = rate, longest, quality, entropy
         self._past = past_of(session)
@@ -152,7 +145,7 @@ class Clicker(anywidget.AnyWidget):
     def _do(self, command: dict[str, Any]) -> None:
         """Take one command; only notes it, so that the kernel's thread is free at once."""
         if command.get("kind") == "error":
-            self._note(f"page: {command.get('message')}\n{command.get('stack', '')}".strip())
+            self._complained(command)
         else:
             self._worker.put(command)
 
@@ -222,16 +215,6 @@ class Clicker(anywidget.AnyWidget):
     def _done(self) -> bool:
         session = self.session
         return session.ended or session.waiting or (self._until is not None and session.t >= self._until)
-
-    def _failed(self, error: Exception, commands: list[dict[str, Any]]) -> None:
-        known = isinstance(error, InputError)
-        self._error = str(error) if known else f"{type(error).__name__}: {error}"
-        self._note(self._error if known else f"{commands}: {''.join(traceback.format_exception(error))}")
-        self._push()
-
-    def _note(self, text: str) -> None:
-        self.errors.append(text)
-        log.warning("%s", text)
 
     # To the page --------------------------------------------------------------------------------------------------
 

@@ -129,3 +129,67 @@ function basics(model) {
 
   return { send, guard, button, complain, tell, live, wrong };
 }
+
+/**
+ * What a hand does on the picture: click, drag, zoom. `page.left`, `page.top` (pixels of the frame) and `page.zoom` say which part is shown;
+ * `size()` is the frame's [height, width], `click(x, y, positive)` is told of a click inside it.
+ */
+function hand({ canvas, stage, root, page, size, guard, redraw, click }) {
+  let drag = null;
+
+  /** Pixels of the screen to a pixel of the frame. */
+  const scaleNow = () => page.zoom * canvas.clientWidth / size()[1];
+
+  /** Where an event is, in pixels of the frame. */
+  function place(event) {
+    const box = canvas.getBoundingClientRect(), factor = scaleNow();
+    return [(event.clientX - box.left) / factor + page.left, (event.clientY - box.top) / factor + page.top];
+  }
+
+  function move(dx, dy) {
+    page.left = within(page.left + dx, 0, size()[1] * (1 - 1 / page.zoom));
+    page.top = within(page.top + dy, 0, size()[0] * (1 - 1 / page.zoom));
+    redraw();
+  }
+
+  /** Larger by a factor, with pixel (x, y) where it is; the middle of what is shown by default. */
+  function zoom(factor, x = page.left + size()[1] / page.zoom / 2, y = page.top + size()[0] / page.zoom / 2) {
+    const wanted = within(page.zoom * factor, 1, 12), ratio = page.zoom / wanted;
+    page.left = x - (x - page.left) * ratio;
+    page.top = y - (y - page.top) * ratio;
+    page.zoom = wanted;
+    move(0, 0);
+  }
+
+  canvas.addEventListener("pointerdown", guard((event) => {
+    if (event.button > 2) return;
+    event.preventDefault();
+    root.focus({ preventScroll: true });
+    canvas.setPointerCapture(event.pointerId);
+    drag = { x: event.clientX, y: event.clientY, moved: event.button === 1, button: event.button };
+  }));
+  canvas.addEventListener("pointermove", guard((event) => {
+    if (!drag) return;
+    const dx = event.clientX - drag.x, dy = event.clientY - drag.y;
+    if (!drag.moved && Math.hypot(dx, dy) < 5) return;
+    Object.assign(drag, { moved: true, x: event.clientX, y: event.clientY });
+    move(-dx / scaleNow(), -dy / scaleNow());
+  }));
+  canvas.addEventListener("pointerup", guard((event) => {
+    const done = drag;
+    drag = null;
+    if (!done || done.moved) return;
+    const [x, y] = place(event).map(Math.floor), [height, width] = size();
+    if (x < 0 || y < 0 || x >= width || y >= height) return;
+    click(x, y, !(done.button === 2 || event.shiftKey || event.ctrlKey));
+  }));
+  canvas.addEventListener("pointercancel", () => { drag = null; });
+  stage.addEventListener("contextmenu", (event) => { event.preventDefault(); event.stopPropagation(); });
+  canvas.addEventListener("wheel", guard((event) => {
+    if (!event.ctrlKey && !event.metaKey) return;
+    event.preventDefault();
+    zoom(Math.exp(-event.deltaY / 300), ...place(event));
+  }), { passive: false });
+
+  return { scaleNow, zoom };
+}

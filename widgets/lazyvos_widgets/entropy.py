@@ -6,13 +6,10 @@ import logging
 import os
 import threading
 import time
-import traceback
 from base64 import b64encode
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-import anywidget
 import cv2
 import numpy as np
 import traitlets
@@ -25,9 +22,9 @@ from lazyvos.session import Session
 from lazyvos.types import InputError
 from lazyvos_widgets.clicker import Clicker
 from lazyvos_widgets.course import MEASURES, Course, moments_of
+from lazyvos_widgets.page import Page, source
 from lazyvos_widgets.past import Past, Reader, Seen, past_of
 from lazyvos_widgets.picture import figure_png, jpeg, page, shrunk
-from lazyvos_widgets.source import source
 from lazyvos_widgets.timeline import ASKED, CLICKED, PSEUDO
 from lazyvos_widgets.worker import Worker
 
@@ -36,7 +33,7 @@ PREVIEW = 420
 log = logging.getLogger(__name__)
 
 
-class EntropyCurve(anywidget.AnyWidget):
+class EntropyCurve(Page):
     """S_R (or its change ΔS_R) of every object over the frames, with requests, corrections, memory writes and thresholds.
 
     A click on the curve, or the arrow keys, look back at a frame: here, and in every :class:`lazyvos_widgets.Clicker` of the same
@@ -78,7 +75,6 @@ class EntropyCurve(anywidget.AnyWidget):
         self.session = source if isinstance(source, Session) else None
         if self.session is None and not isinstance(source, str | os.PathLike):
             raise TypeError(f"EntropyCurve shows a Session, a Clicker or the path of a log, not {type(source).__name__}")
-        self.errors: deque[str] = deque(maxlen=100)
         self._course = Course()
         self._past: Past | None = None
         self._selected: Seen | None = None
@@ -211,7 +207,7 @@ class EntropyCurve(anywidget.AnyWidget):
         if not isinstance(content, dict):
             return
         if content.get("kind") == "error":
-            self._note(f"page: {content.get('message')}\n{content.get('stack', '')}".strip())
+            self._complained(content)
         else:
             self._worker.put(content)
 
@@ -242,16 +238,6 @@ class EntropyCurve(anywidget.AnyWidget):
             self._push()
         else:
             self.select(found)
-
-    def _failed(self, error: Exception, commands: list[dict[str, Any]]) -> None:
-        known = isinstance(error, InputError)
-        self._error = str(error) if known else f"{type(error).__name__}: {error}"
-        self._note(self._error if known else f"{commands}: {''.join(traceback.format_exception(error))}")
-        self._push()
-
-    def _note(self, text: str) -> None:
-        self.errors.append(text)
-        log.warning("%s", text)
 
     # To the page --------------------------------------------------------------------------------------------------
 

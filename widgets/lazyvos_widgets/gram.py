@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
 from base64 import b64encode
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import anywidget
 import numpy as np
 import traitlets
 
@@ -20,13 +17,11 @@ from lazyvos.gram_offer import Offer
 from lazyvos.plot_gram import describe, gram_png
 from lazyvos.session import Session
 from lazyvos.types import InputError, Step
+from lazyvos_widgets.page import Page, source
 from lazyvos_widgets.picture import page
-from lazyvos_widgets.source import source
-
-log = logging.getLogger(__name__)
 
 
-class GramInspector(anywidget.AnyWidget):
+class GramInspector(Page):
     """The Gram matrix of a memory as a heat map, its entries as thumbnails, and log10|Γ| over the frames.
 
     Nothing selected: the memory as it is, live. A frame selected on the curve, by mouse or arrow keys, or hovered: the memory as
@@ -56,7 +51,6 @@ class GramInspector(anywidget.AnyWidget):
         if not 0.1 <= rate <= 60:
             raise InputError(f"rate is {rate}; give a number from 0.1 to 60")
         self.tracker: Any = None
-        self.errors: deque[str] = deque(maxlen=100)
         self._rate, self._pushed, self._seq = rate, 0.0, 0
         self._later: threading.Timer | None = None
         self._selected: Offer | None = None
@@ -169,7 +163,7 @@ class GramInspector(anywidget.AnyWidget):
             with self.gram_log.lock:
                 self._answer = max(self._answer, int(content.get("id", 0)))
                 if kind == "error":
-                    self._note(f"page: {content.get('message')}\n{content.get('stack', '')}".strip())
+                    self._complained(content)
                 elif kind == "select":
                     self.select(t)
                 elif kind == "hover":
@@ -178,13 +172,7 @@ class GramInspector(anywidget.AnyWidget):
                 else:
                     raise InputError(f"the page sent {kind!r}, which is no command; reload the page")
         except Exception as error:  # whatever happens has to be seen in the page
-            self._error = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-            self._note(self._error)
-            self._push()
-
-    def _note(self, text: str) -> None:
-        self.errors.append(text)
-        log.warning("%s", text)
+            self._failed(error, [content])
 
     # To the page --------------------------------------------------------------------------------------------------
 

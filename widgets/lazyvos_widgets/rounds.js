@@ -43,7 +43,7 @@ function render({ model, el }) {
   let state = model.get("state"), curve = { now: {}, before: {}, present: {}, measures: [] };
   const page = {
     t: state.t ?? 0, version: -1, active: options.objects[0], known: [...options.objects], opacity: options.opacity, masks: true, compare: false, divide: 0.5,
-    zoom: 1, left: 0, top: 0, pending: [], lastId: 0, asked: 0, waiting: false, since: 0, playing: false, drag: null, scrub: null, measure: options.measures[0],
+    zoom: 1, left: 0, top: 0, pending: [], lastId: 0, asked: 0, waiting: false, since: 0, playing: false, scrub: null, measure: options.measures[0],
     object: "mean", jump: state.jump, paints: 0, timer: 0,
   };
   const frames = store(KEEP), masks = store(KEEP);
@@ -199,57 +199,7 @@ function render({ model, el }) {
     return send("click", made);
   }
 
-  const scaleNow = () => page.zoom * canvas.clientWidth / state.size[1];
-
-  /** Where an event is, in pixels of the frame. */
-  function place(event) {
-    const box = canvas.getBoundingClientRect(), factor = scaleNow();
-    return [(event.clientX - box.left) / factor + page.left, (event.clientY - box.top) / factor + page.top];
-  }
-
-  function zoom(factor, x = page.left + state.size[1] / page.zoom / 2, y = page.top + state.size[0] / page.zoom / 2) {
-    const wanted = within(page.zoom * factor, 1, 12), ratio = page.zoom / wanted;
-    page.left = x - (x - page.left) * ratio;
-    page.top = y - (y - page.top) * ratio;
-    page.zoom = wanted;
-    move(0, 0);
-  }
-
-  function move(dx, dy) {
-    page.left = within(page.left + dx, 0, state.size[1] * (1 - 1 / page.zoom));
-    page.top = within(page.top + dy, 0, state.size[0] * (1 - 1 / page.zoom));
-    redraw();
-  }
-
-  canvas.addEventListener("pointerdown", guard((event) => {
-    if (event.button > 2) return;
-    event.preventDefault();
-    root.focus({ preventScroll: true });
-    canvas.setPointerCapture(event.pointerId);
-    page.drag = { x: event.clientX, y: event.clientY, moved: event.button === 1, button: event.button };
-  }));
-  canvas.addEventListener("pointermove", guard((event) => {
-    if (!page.drag) return;
-    const dx = event.clientX - page.drag.x, dy = event.clientY - page.drag.y;
-    if (!page.drag.moved && Math.hypot(dx, dy) < 5) return;
-    Object.assign(page.drag, { moved: true, x: event.clientX, y: event.clientY });
-    move(-dx / scaleNow(), -dy / scaleNow());
-  }));
-  canvas.addEventListener("pointerup", guard((event) => {
-    const drag = page.drag;
-    page.drag = null;
-    if (!drag || drag.moved) return;
-    const [x, y] = place(event).map(Math.floor);
-    if (x < 0 || y < 0 || x >= state.size[1] || y >= state.size[0]) return;
-    click(x, y, !(drag.button === 2 || event.shiftKey || event.ctrlKey));
-  }));
-  canvas.addEventListener("pointercancel", () => { page.drag = null; });
-  stage.addEventListener("contextmenu", (event) => { event.preventDefault(); event.stopPropagation(); });
-  canvas.addEventListener("wheel", guard((event) => {
-    if (!event.ctrlKey && !event.metaKey) return;
-    event.preventDefault();
-    zoom(Math.exp(-event.deltaY / 300), ...place(event));
-  }), { passive: false });
+  const { scaleNow, zoom } = hand({ canvas, stage, root, page, size: () => state.size, guard, redraw, click });
 
   divider.addEventListener("pointerdown", guard((event) => {
     event.preventDefault();

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-import traceback
 from base64 import b64encode
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import anywidget
 import numpy as np
 import traitlets
 
@@ -19,22 +15,21 @@ from lazyvos.masks import OVERLAY_COLORS
 from lazyvos.rounds import Rounds
 from lazyvos.types import Click, InputError
 from lazyvos_widgets import rounds_still as still
+from lazyvos_widgets.page import Page, source
 from lazyvos_widgets.picture import figure_png, jpeg, png, shrunk
 from lazyvos_widgets.quality import QUALITIES, UNCERTAINTY, Curves, Quality, truth_reader
-from lazyvos_widgets.source import source
 from lazyvos_widgets.waiting import Waiting, plain
 from lazyvos_widgets.worker import Worker
 
 TICK = 0.1
 """Seconds between two reports of a round's progress."""
-log = logging.getLogger(__name__)
 
 
 class _Cancelled(Exception):
     """A person wants the round no more."""
 
 
-class RoundsView(anywidget.AnyWidget):
+class RoundsView(Page):
     """The rounds of one clip: any frame with the masks of now, a timeline, clicks that wait for the next round, before against after.
 
     Clicks on one frame are collected, and Enter runs the round; it runs in the background, can be cancelled, and then leaves everything as it
@@ -73,7 +68,6 @@ class RoundsView(anywidget.AnyWidget):
         ids = [Click(0, 0, int(name)).object for name in objects]
         names = {int(name): str(text) for name, text in objects.items()} if isinstance(objects, Mapping) else {}
         self.rounds = rounds
-        self.errors: deque[str] = deque(maxlen=100)
         self._quality = Quality(truth_reader(truth, len(rounds), rounds.frames.size), lambda: self._closed)
         self._longest, self._jpeg = longest, quality
         self._lock = threading.RLock()
@@ -198,7 +192,7 @@ class RoundsView(anywidget.AnyWidget):
 
     def _take(self, command: dict[str, Any], kind: Any) -> None:
         if kind == "error":
-            self._note(f"page: {command.get('message')}\n{command.get('stack', '')}".strip())
+            self._complained(command)
         elif kind == "at":
             self._t = self._existing(command["t"])
         elif kind == "look":
@@ -305,17 +299,6 @@ class RoundsView(anywidget.AnyWidget):
         finally:
             with self._lock:
                 self._push_curve(tried=True)
-
-    def _failed(self, error: Exception, commands: list[dict[str, Any]]) -> None:
-        known = isinstance(error, InputError)
-        with self._lock:
-            self._error = str(error) if known else f"{type(error).__name__}: {error}"
-            self._note(self._error if known else f"{commands}: {''.join(traceback.format_exception(error))}")
-            self._push()
-
-    def _note(self, text: str) -> None:
-        self.errors.append(text)
-        log.warning("%s", text)
 
     # To the page --------------------------------------------------------------------------------------------------
 
